@@ -1,0 +1,1 @@
+#include "smi_linux.h"
