@@ -1,0 +1,59 @@
+// The functions of libc that this library replaces in CRIU.
+#define _GNU_SOURCE
+#include "preload.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define EXPORTED __attribute__((visibility("default")))
+
+static long with_errno(long result) {
+    if (result < 0 && result >= -4095) {
+        errno = (int)-result;
+        return -1;
+    }
+    return result;
+}
+
+// A kernel that does not grant CAP_SYS_RESOURCE refuses the limits of a task of another user, although the same numbers
+// stand in /proc.
+static long prlimit_or_proc(pid_t pid, unsigned resource, const void *wanted, struct rlimit *limit) {
+    long result = preload_syscall(SYS_prlimit64, pid, resource, (long)wanted, (long)limit, 0, 0);
+    if (result == -EPERM && wanted == NULL && limit != NULL && preload_read_limit(pid, resource, limit) == 0)
+        return 0;
+    return result;
+}
+
+// Debian's CRIU 4.2.1 reads the limits of every task with this.
+EXPORTED int prlimit64(pid_t pid, enum __rlimit_resource resource, const struct rlimit64 *wanted,
+                       struct rlimit64 *limit) {
+    return (int)with_errno(prlimit_or_proc(pid, (unsigned)resource, wanted, (struct rlimit *)limit));
+}
+
+// CRIU's later sources read them with syscall(__NR_prlimit64).
+EXPORTED long syscall(long number, ...) {
+    va_list arguments;
+    va_start(arguments, number);
+    long a = va_arg(arguments, long);
+    long b = va_arg(arguments, long);
+    long c = va_arg(arguments, long);
+    long d = va_arg(arguments, long);
+    long e = va_arg(arguments, long);
+    long f = va_arg(arguments, long);
+    va_end(arguments);
+    if (number == SYS_prlimit64)
+        return with_errno(prlimit_or_proc((pid_t)a, (unsigned)b, (const void *)c, (struct rlimit *)d));
+    return with_errno(preload_syscall(number, a, b, c, d, e, f));
+}
+
+// CRIU removes the names it gave to open deleted files as soon as the dumped tasks may go on. The copy of the file
+// system is read after that.
+EXPORTED int unlinkat(int directory, const char *path, int flags) {
+    if (preload_keeps_link_remap(path))
+        return 0;
+    return (int)with_errno(preload_syscall(SYS_unlinkat, directory, (long)path, flags, 0, 0, 0));
+}

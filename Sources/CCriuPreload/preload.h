@@ -1,0 +1,16 @@
+// The library that is preloaded into CRIU, and into CRIU alone. It answers single calls that the kernel refuses or
+// that would undo what the agent needs; everything else goes through unchanged. One topic per file; the entry points
+// that replace libc's functions are in entry.c and only dispatch.
+#pragma once
+
+#include <stddef.h>
+#include <sys/resource.h>
+
+// Makes a system call directly; returns the kernel's result (-errno on failure), never touches errno.
+long preload_syscall(long number, long a, long b, long c, long d, long e, long f);
+
+// limits.c: a limit of another process from /proc/PID/limits; 0, or -errno.
+int preload_read_limit(int pid, unsigned resource, struct rlimit *limit);
+
+// linkremap.c: true when the file must stay, because the dump succeeded and its copy is still to be read.
+int preload_keeps_link_remap(const char *path);
