@@ -1,1 +1,3 @@
 #pragma once
+#include "smi_fdpass.h"
+#include "smi_spawn.h"
