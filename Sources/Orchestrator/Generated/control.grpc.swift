@@ -1,5 +1,5 @@
 /// Between the command line and its host's daemon, over a unix socket. Arguments and results are JSON: the command
-/// line's `-o json` is the contract, and it is the same document.
+/// line's `-o json` is the contract, and it is the same document. Versions are exchanged by the service Greeting.
 
 // DO NOT EDIT.
 // swift-format-ignore-file
@@ -23,19 +23,6 @@ package enum Smirun_V1_Control: Sendable {
     package static let descriptor = GRPCCore.ServiceDescriptor(fullyQualifiedService: "smirun.v1.Control")
     /// Namespace for method metadata.
     package enum Method: Sendable {
-        /// Namespace for "Hello" metadata.
-        package enum Hello: Sendable {
-            /// Request type for "Hello".
-            package typealias Input = Smirun_V1_ControlHello
-            /// Response type for "Hello".
-            package typealias Output = Smirun_V1_ControlHello
-            /// Descriptor for "Hello".
-            package static let descriptor = GRPCCore.MethodDescriptor(
-                service: GRPCCore.ServiceDescriptor(fullyQualifiedService: "smirun.v1.Control"),
-                method: "Hello",
-                type: .unary
-            )
-        }
         /// Namespace for "Call" metadata.
         package enum Call: Sendable {
             /// Request type for "Call".
@@ -64,7 +51,6 @@ package enum Smirun_V1_Control: Sendable {
         }
         /// Descriptors for all methods in the "smirun.v1.Control" service.
         package static let descriptors: [GRPCCore.MethodDescriptor] = [
-            Hello.descriptor,
             Call.descriptor,
             Stream.descriptor
         ]
@@ -93,20 +79,6 @@ extension Smirun_V1_Control {
     /// Where possible, prefer using the stricter, less-verbose ``ServiceProtocol``
     /// or ``SimpleServiceProtocol`` instead.
     package protocol StreamingServiceProtocol: GRPCCore.RegistrableRPCService {
-        /// Handle the "Hello" method.
-        ///
-        /// - Parameters:
-        ///   - request: A streaming request of `Smirun_V1_ControlHello` messages.
-        ///   - context: Context providing information about the RPC.
-        /// - Throws: Any error which occurred during the processing of the request. Thrown errors
-        ///     of type `RPCError` are mapped to appropriate statuses. All other errors are converted
-        ///     to an internal error.
-        /// - Returns: A streaming response of `Smirun_V1_ControlHello` messages.
-        func hello(
-            request: GRPCCore.StreamingServerRequest<Smirun_V1_ControlHello>,
-            context: GRPCCore.ServerContext
-        ) async throws -> GRPCCore.StreamingServerResponse<Smirun_V1_ControlHello>
-
         /// Handle the "Call" method.
         ///
         /// - Parameters:
@@ -148,20 +120,6 @@ extension Smirun_V1_Control {
     /// the ``SimpleServiceProtocol``. If you need fine grained control over your RPCs then
     /// use ``StreamingServiceProtocol``.
     package protocol ServiceProtocol: Smirun_V1_Control.StreamingServiceProtocol {
-        /// Handle the "Hello" method.
-        ///
-        /// - Parameters:
-        ///   - request: A request containing a single `Smirun_V1_ControlHello` message.
-        ///   - context: Context providing information about the RPC.
-        /// - Throws: Any error which occurred during the processing of the request. Thrown errors
-        ///     of type `RPCError` are mapped to appropriate statuses. All other errors are converted
-        ///     to an internal error.
-        /// - Returns: A response containing a single `Smirun_V1_ControlHello` message.
-        func hello(
-            request: GRPCCore.ServerRequest<Smirun_V1_ControlHello>,
-            context: GRPCCore.ServerContext
-        ) async throws -> GRPCCore.ServerResponse<Smirun_V1_ControlHello>
-
         /// Handle the "Call" method.
         ///
         /// - Parameters:
@@ -201,20 +159,6 @@ extension Smirun_V1_Control {
     /// doesn't provide access to request or response metadata. If you need access to these
     /// then use ``ServiceProtocol`` instead.
     package protocol SimpleServiceProtocol: Smirun_V1_Control.ServiceProtocol {
-        /// Handle the "Hello" method.
-        ///
-        /// - Parameters:
-        ///   - request: A `Smirun_V1_ControlHello` message.
-        ///   - context: Context providing information about the RPC.
-        /// - Throws: Any error which occurred during the processing of the request. Thrown errors
-        ///     of type `RPCError` are mapped to appropriate statuses. All other errors are converted
-        ///     to an internal error.
-        /// - Returns: A `Smirun_V1_ControlHello` to respond with.
-        func hello(
-            request: Smirun_V1_ControlHello,
-            context: GRPCCore.ServerContext
-        ) async throws -> Smirun_V1_ControlHello
-
         /// Handle the "Call" method.
         ///
         /// - Parameters:
@@ -255,17 +199,6 @@ extension Smirun_V1_Control {
 extension Smirun_V1_Control.StreamingServiceProtocol {
     package func registerMethods<Transport>(with router: inout GRPCCore.RPCRouter<Transport>) where Transport: GRPCCore.ServerTransport {
         router.registerHandler(
-            forMethod: Smirun_V1_Control.Method.Hello.descriptor,
-            deserializer: GRPCProtobuf.ProtobufDeserializer<Smirun_V1_ControlHello>(),
-            serializer: GRPCProtobuf.ProtobufSerializer<Smirun_V1_ControlHello>(),
-            handler: { request, context in
-                try await self.hello(
-                    request: request,
-                    context: context
-                )
-            }
-        )
-        router.registerHandler(
             forMethod: Smirun_V1_Control.Method.Call.descriptor,
             deserializer: GRPCProtobuf.ProtobufDeserializer<Smirun_V1_ControlRequest>(),
             serializer: GRPCProtobuf.ProtobufSerializer<Smirun_V1_ControlReply>(),
@@ -293,17 +226,6 @@ extension Smirun_V1_Control.StreamingServiceProtocol {
 // Default implementation of streaming methods from 'StreamingServiceProtocol'.
 @available(macOS 15.0, iOS 18.0, watchOS 11.0, tvOS 18.0, visionOS 2.0, *)
 extension Smirun_V1_Control.ServiceProtocol {
-    package func hello(
-        request: GRPCCore.StreamingServerRequest<Smirun_V1_ControlHello>,
-        context: GRPCCore.ServerContext
-    ) async throws -> GRPCCore.StreamingServerResponse<Smirun_V1_ControlHello> {
-        let response = try await self.hello(
-            request: GRPCCore.ServerRequest(stream: request),
-            context: context
-        )
-        return GRPCCore.StreamingServerResponse(single: response)
-    }
-
     package func call(
         request: GRPCCore.StreamingServerRequest<Smirun_V1_ControlRequest>,
         context: GRPCCore.ServerContext
@@ -330,19 +252,6 @@ extension Smirun_V1_Control.ServiceProtocol {
 // Default implementation of methods from 'ServiceProtocol'.
 @available(macOS 15.0, iOS 18.0, watchOS 11.0, tvOS 18.0, visionOS 2.0, *)
 extension Smirun_V1_Control.SimpleServiceProtocol {
-    package func hello(
-        request: GRPCCore.ServerRequest<Smirun_V1_ControlHello>,
-        context: GRPCCore.ServerContext
-    ) async throws -> GRPCCore.ServerResponse<Smirun_V1_ControlHello> {
-        return GRPCCore.ServerResponse<Smirun_V1_ControlHello>(
-            message: try await self.hello(
-                request: request.message,
-                context: context
-            ),
-            metadata: [:]
-        )
-    }
-
     package func call(
         request: GRPCCore.ServerRequest<Smirun_V1_ControlRequest>,
         context: GRPCCore.ServerContext
@@ -383,25 +292,6 @@ extension Smirun_V1_Control {
     /// You don't need to implement this protocol directly, use the generated
     /// implementation, ``Client``.
     package protocol ClientProtocol: Sendable {
-        /// Call the "Hello" method.
-        ///
-        /// - Parameters:
-        ///   - request: A request containing a single `Smirun_V1_ControlHello` message.
-        ///   - serializer: A serializer for `Smirun_V1_ControlHello` messages.
-        ///   - deserializer: A deserializer for `Smirun_V1_ControlHello` messages.
-        ///   - options: Options to apply to this RPC.
-        ///   - handleResponse: A closure which handles the response and returns its result to
-        ///       the caller. Returning from the closure will cancel the RPC if it hasn't
-        ///       already finished.
-        /// - Returns: The result of `handleResponse`.
-        func hello<Result>(
-            request: GRPCCore.ClientRequest<Smirun_V1_ControlHello>,
-            serializer: some GRPCCore.MessageSerializer<Smirun_V1_ControlHello>,
-            deserializer: some GRPCCore.MessageDeserializer<Smirun_V1_ControlHello>,
-            options: GRPCCore.CallOptions,
-            onResponse handleResponse: @Sendable @escaping (GRPCCore.ClientResponse<Smirun_V1_ControlHello>) async throws -> Result
-        ) async throws -> Result where Result: Sendable
-
         /// Call the "Call" method.
         ///
         /// - Parameters:
@@ -459,36 +349,6 @@ extension Smirun_V1_Control {
         ///   - client: A `GRPCCore.GRPCClient` providing a communication channel to the service.
         package init(wrapping client: GRPCCore.GRPCClient<Transport>) {
             self.client = client
-        }
-
-        /// Call the "Hello" method.
-        ///
-        /// - Parameters:
-        ///   - request: A request containing a single `Smirun_V1_ControlHello` message.
-        ///   - serializer: A serializer for `Smirun_V1_ControlHello` messages.
-        ///   - deserializer: A deserializer for `Smirun_V1_ControlHello` messages.
-        ///   - options: Options to apply to this RPC.
-        ///   - handleResponse: A closure which handles the response and returns its result to
-        ///       the caller. Returning from the closure will cancel the RPC if it hasn't
-        ///       already finished.
-        /// - Returns: The result of `handleResponse`.
-        package func hello<Result>(
-            request: GRPCCore.ClientRequest<Smirun_V1_ControlHello>,
-            serializer: some GRPCCore.MessageSerializer<Smirun_V1_ControlHello>,
-            deserializer: some GRPCCore.MessageDeserializer<Smirun_V1_ControlHello>,
-            options: GRPCCore.CallOptions = .defaults,
-            onResponse handleResponse: @Sendable @escaping (GRPCCore.ClientResponse<Smirun_V1_ControlHello>) async throws -> Result = { response in
-                try response.message
-            }
-        ) async throws -> Result where Result: Sendable {
-            try await self.client.unary(
-                request: request,
-                descriptor: Smirun_V1_Control.Method.Hello.descriptor,
-                serializer: serializer,
-                deserializer: deserializer,
-                options: options,
-                onResponse: handleResponse
-            )
         }
 
         /// Call the "Call" method.
@@ -558,31 +418,6 @@ extension Smirun_V1_Control {
 // Helpers providing default arguments to 'ClientProtocol' methods.
 @available(macOS 15.0, iOS 18.0, watchOS 11.0, tvOS 18.0, visionOS 2.0, *)
 extension Smirun_V1_Control.ClientProtocol {
-    /// Call the "Hello" method.
-    ///
-    /// - Parameters:
-    ///   - request: A request containing a single `Smirun_V1_ControlHello` message.
-    ///   - options: Options to apply to this RPC.
-    ///   - handleResponse: A closure which handles the response and returns its result to
-    ///       the caller. Returning from the closure will cancel the RPC if it hasn't
-    ///       already finished.
-    /// - Returns: The result of `handleResponse`.
-    package func hello<Result>(
-        request: GRPCCore.ClientRequest<Smirun_V1_ControlHello>,
-        options: GRPCCore.CallOptions = .defaults,
-        onResponse handleResponse: @Sendable @escaping (GRPCCore.ClientResponse<Smirun_V1_ControlHello>) async throws -> Result = { response in
-            try response.message
-        }
-    ) async throws -> Result where Result: Sendable {
-        try await self.hello(
-            request: request,
-            serializer: GRPCProtobuf.ProtobufSerializer<Smirun_V1_ControlHello>(),
-            deserializer: GRPCProtobuf.ProtobufDeserializer<Smirun_V1_ControlHello>(),
-            options: options,
-            onResponse: handleResponse
-        )
-    }
-
     /// Call the "Call" method.
     ///
     /// - Parameters:
@@ -639,35 +474,6 @@ extension Smirun_V1_Control.ClientProtocol {
 // Helpers providing sugared APIs for 'ClientProtocol' methods.
 @available(macOS 15.0, iOS 18.0, watchOS 11.0, tvOS 18.0, visionOS 2.0, *)
 extension Smirun_V1_Control.ClientProtocol {
-    /// Call the "Hello" method.
-    ///
-    /// - Parameters:
-    ///   - message: request message to send.
-    ///   - metadata: Additional metadata to send, defaults to empty.
-    ///   - options: Options to apply to this RPC, defaults to `.defaults`.
-    ///   - handleResponse: A closure which handles the response and returns its result to
-    ///       the caller. Returning from the closure will cancel the RPC if it hasn't
-    ///       already finished.
-    /// - Returns: The result of `handleResponse`.
-    package func hello<Result>(
-        _ message: Smirun_V1_ControlHello,
-        metadata: GRPCCore.Metadata = [:],
-        options: GRPCCore.CallOptions = .defaults,
-        onResponse handleResponse: @Sendable @escaping (GRPCCore.ClientResponse<Smirun_V1_ControlHello>) async throws -> Result = { response in
-            try response.message
-        }
-    ) async throws -> Result where Result: Sendable {
-        let request = GRPCCore.ClientRequest<Smirun_V1_ControlHello>(
-            message: message,
-            metadata: metadata
-        )
-        return try await self.hello(
-            request: request,
-            options: options,
-            onResponse: handleResponse
-        )
-    }
-
     /// Call the "Call" method.
     ///
     /// - Parameters:

@@ -9,7 +9,7 @@
 //   https://github.com/apple/swift-protobuf/
 
 /// Between the command line and its host's daemon, over a unix socket. Arguments and results are JSON: the command
-/// line's `-o json` is the contract, and it is the same document.
+/// line's `-o json` is the contract, and it is the same document. Versions are exchanged by the service Greeting.
 
 #if canImport(FoundationEssentials)
 import FoundationEssentials
@@ -26,32 +26,6 @@ import SwiftProtobuf
 fileprivate nonisolated struct _GeneratedWithProtocGenSwiftVersion: SwiftProtobuf.ProtobufAPIVersionCheck {
   struct _2: SwiftProtobuf.ProtobufAPIVersion_2 {}
   typealias Version = _2
-}
-
-package nonisolated struct Smirun_V1_ControlHello: Sendable {
-  // SwiftProtobuf.Message conformance is added in an extension below. See the
-  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
-  // methods supported on all messages.
-
-  package var `protocol`: Smirun_V1_ProtocolRange {
-    get {_protocol ?? Smirun_V1_ProtocolRange()}
-    set {_protocol = newValue}
-  }
-  /// Returns true if ``protocol`` has been explicitly set.
-  package var hasProtocol: Bool {self._protocol != nil}
-  /// Clears the value of ``protocol``. Subsequent reads from it will return its default value.
-  package mutating func clearProtocol() {self._protocol = nil}
-
-  package var build: String = String()
-
-  /// Filled by the daemon.
-  package var host: String = String()
-
-  package var unknownFields = SwiftProtobuf.UnknownStorage()
-
-  package init() {}
-
-  fileprivate var _protocol: Smirun_V1_ProtocolRange? = nil
 }
 
 package nonisolated struct Smirun_V1_ControlRequest: Sendable {
@@ -105,50 +79,6 @@ package nonisolated struct Smirun_V1_ControlReply: Sendable {
 // MARK: - Code below here is support for the SwiftProtobuf runtime.
 
 fileprivate nonisolated let _protobuf_package = "smirun.v1"
-
-nonisolated extension Smirun_V1_ControlHello: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
-  package static let protoMessageName: String = _protobuf_package + ".ControlHello"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}protocol\0\u{1}build\0\u{1}host\0")
-
-  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
-    while let fieldNumber = try decoder.nextFieldNumber() {
-      // The use of inline closures is to circumvent an issue where the compiler
-      // allocates stack space for every case branch when no optimizations are
-      // enabled. https://github.com/apple/swift-protobuf/issues/1034
-      switch fieldNumber {
-      case 1: try { try decoder.decodeSingularMessageField(value: &self._protocol) }()
-      case 2: try { try decoder.decodeSingularStringField(value: &self.build) }()
-      case 3: try { try decoder.decodeSingularStringField(value: &self.host) }()
-      default: break
-      }
-    }
-  }
-
-  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
-    // The use of inline closures is to circumvent an issue where the compiler
-    // allocates stack space for every if/case branch local when no optimizations
-    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
-    // https://github.com/apple/swift-protobuf/issues/1182
-    try { if let v = self._protocol {
-      try visitor.visitSingularMessageField(value: v, fieldNumber: 1)
-    } }()
-    if !self.build.isEmpty {
-      try visitor.visitSingularStringField(value: self.build, fieldNumber: 2)
-    }
-    if !self.host.isEmpty {
-      try visitor.visitSingularStringField(value: self.host, fieldNumber: 3)
-    }
-    try unknownFields.traverse(visitor: &visitor)
-  }
-
-  package static func ==(lhs: Smirun_V1_ControlHello, rhs: Smirun_V1_ControlHello) -> Bool {
-    if lhs._protocol != rhs._protocol {return false}
-    if lhs.build != rhs.build {return false}
-    if lhs.host != rhs.host {return false}
-    if lhs.unknownFields != rhs.unknownFields {return false}
-    return true
-  }
-}
 
 nonisolated extension Smirun_V1_ControlRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".ControlRequest"

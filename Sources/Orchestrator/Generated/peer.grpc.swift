@@ -13,13 +13,13 @@
 import GRPCCore
 import GRPCProtobuf
 
-// MARK: - smirun.v1.Peer
+// MARK: - smirun.v1.Greeting
 
-/// Namespace containing generated types for the "smirun.v1.Peer" service.
+/// Namespace containing generated types for the "smirun.v1.Greeting" service.
 @available(macOS 15.0, iOS 18.0, watchOS 11.0, tvOS 18.0, visionOS 2.0, *)
-package enum Smirun_V1_Peer: Sendable {
-    /// Service descriptor for the "smirun.v1.Peer" service.
-    package static let descriptor = GRPCCore.ServiceDescriptor(fullyQualifiedService: "smirun.v1.Peer")
+package enum Smirun_V1_Greeting: Sendable {
+    /// Service descriptor for the "smirun.v1.Greeting" service.
+    package static let descriptor = GRPCCore.ServiceDescriptor(fullyQualifiedService: "smirun.v1.Greeting")
     /// Namespace for method metadata.
     package enum Method: Sendable {
         /// Namespace for "Hello" metadata.
@@ -30,11 +30,346 @@ package enum Smirun_V1_Peer: Sendable {
             package typealias Output = Smirun_V1_PeerHello
             /// Descriptor for "Hello".
             package static let descriptor = GRPCCore.MethodDescriptor(
-                service: GRPCCore.ServiceDescriptor(fullyQualifiedService: "smirun.v1.Peer"),
+                service: GRPCCore.ServiceDescriptor(fullyQualifiedService: "smirun.v1.Greeting"),
                 method: "Hello",
                 type: .unary
             )
         }
+        /// Descriptors for all methods in the "smirun.v1.Greeting" service.
+        package static let descriptors: [GRPCCore.MethodDescriptor] = [
+            Hello.descriptor
+        ]
+    }
+}
+
+@available(macOS 15.0, iOS 18.0, watchOS 11.0, tvOS 18.0, visionOS 2.0, *)
+extension GRPCCore.ServiceDescriptor {
+    /// Service descriptor for the "smirun.v1.Greeting" service.
+    package static let smirun_v1_Greeting = GRPCCore.ServiceDescriptor(fullyQualifiedService: "smirun.v1.Greeting")
+}
+
+// MARK: smirun.v1.Greeting (server)
+
+@available(macOS 15.0, iOS 18.0, watchOS 11.0, tvOS 18.0, visionOS 2.0, *)
+extension Smirun_V1_Greeting {
+    /// Streaming variant of the service protocol for the "smirun.v1.Greeting" service.
+    ///
+    /// This protocol is the lowest-level of the service protocols generated for this service
+    /// giving you the most flexibility over the implementation of your service. This comes at
+    /// the cost of more verbose and less strict APIs. Each RPC requires you to implement it in
+    /// terms of a request stream and response stream. Where the RPC expects only a single
+    /// request or response message, you are responsible for ensuring your implementation
+    /// maintains this invariant.
+    ///
+    /// Where possible, prefer using the stricter, less-verbose ``ServiceProtocol``
+    /// or ``SimpleServiceProtocol`` instead.
+    ///
+    /// > Source IDL Documentation:
+    /// >
+    /// > Served by every listener of a daemon.
+    package protocol StreamingServiceProtocol: GRPCCore.RegistrableRPCService {
+        /// Handle the "Hello" method.
+        ///
+        /// > Source IDL Documentation:
+        /// >
+        /// > First call on every connection: both sides name their versions and themselves.
+        ///
+        /// - Parameters:
+        ///   - request: A streaming request of `Smirun_V1_PeerHello` messages.
+        ///   - context: Context providing information about the RPC.
+        /// - Throws: Any error which occurred during the processing of the request. Thrown errors
+        ///     of type `RPCError` are mapped to appropriate statuses. All other errors are converted
+        ///     to an internal error.
+        /// - Returns: A streaming response of `Smirun_V1_PeerHello` messages.
+        func hello(
+            request: GRPCCore.StreamingServerRequest<Smirun_V1_PeerHello>,
+            context: GRPCCore.ServerContext
+        ) async throws -> GRPCCore.StreamingServerResponse<Smirun_V1_PeerHello>
+    }
+
+    /// Service protocol for the "smirun.v1.Greeting" service.
+    ///
+    /// This protocol is higher level than ``StreamingServiceProtocol`` but lower level than
+    /// the ``SimpleServiceProtocol``, it provides access to request and response metadata and
+    /// trailing response metadata. If you don't need these then consider using
+    /// the ``SimpleServiceProtocol``. If you need fine grained control over your RPCs then
+    /// use ``StreamingServiceProtocol``.
+    ///
+    /// > Source IDL Documentation:
+    /// >
+    /// > Served by every listener of a daemon.
+    package protocol ServiceProtocol: Smirun_V1_Greeting.StreamingServiceProtocol {
+        /// Handle the "Hello" method.
+        ///
+        /// > Source IDL Documentation:
+        /// >
+        /// > First call on every connection: both sides name their versions and themselves.
+        ///
+        /// - Parameters:
+        ///   - request: A request containing a single `Smirun_V1_PeerHello` message.
+        ///   - context: Context providing information about the RPC.
+        /// - Throws: Any error which occurred during the processing of the request. Thrown errors
+        ///     of type `RPCError` are mapped to appropriate statuses. All other errors are converted
+        ///     to an internal error.
+        /// - Returns: A response containing a single `Smirun_V1_PeerHello` message.
+        func hello(
+            request: GRPCCore.ServerRequest<Smirun_V1_PeerHello>,
+            context: GRPCCore.ServerContext
+        ) async throws -> GRPCCore.ServerResponse<Smirun_V1_PeerHello>
+    }
+
+    /// Simple service protocol for the "smirun.v1.Greeting" service.
+    ///
+    /// This is the highest level protocol for the service. The API is the easiest to use but
+    /// doesn't provide access to request or response metadata. If you need access to these
+    /// then use ``ServiceProtocol`` instead.
+    ///
+    /// > Source IDL Documentation:
+    /// >
+    /// > Served by every listener of a daemon.
+    package protocol SimpleServiceProtocol: Smirun_V1_Greeting.ServiceProtocol {
+        /// Handle the "Hello" method.
+        ///
+        /// > Source IDL Documentation:
+        /// >
+        /// > First call on every connection: both sides name their versions and themselves.
+        ///
+        /// - Parameters:
+        ///   - request: A `Smirun_V1_PeerHello` message.
+        ///   - context: Context providing information about the RPC.
+        /// - Throws: Any error which occurred during the processing of the request. Thrown errors
+        ///     of type `RPCError` are mapped to appropriate statuses. All other errors are converted
+        ///     to an internal error.
+        /// - Returns: A `Smirun_V1_PeerHello` to respond with.
+        func hello(
+            request: Smirun_V1_PeerHello,
+            context: GRPCCore.ServerContext
+        ) async throws -> Smirun_V1_PeerHello
+    }
+}
+
+// Default implementation of 'registerMethods(with:)'.
+@available(macOS 15.0, iOS 18.0, watchOS 11.0, tvOS 18.0, visionOS 2.0, *)
+extension Smirun_V1_Greeting.StreamingServiceProtocol {
+    package func registerMethods<Transport>(with router: inout GRPCCore.RPCRouter<Transport>) where Transport: GRPCCore.ServerTransport {
+        router.registerHandler(
+            forMethod: Smirun_V1_Greeting.Method.Hello.descriptor,
+            deserializer: GRPCProtobuf.ProtobufDeserializer<Smirun_V1_PeerHello>(),
+            serializer: GRPCProtobuf.ProtobufSerializer<Smirun_V1_PeerHello>(),
+            handler: { request, context in
+                try await self.hello(
+                    request: request,
+                    context: context
+                )
+            }
+        )
+    }
+}
+
+// Default implementation of streaming methods from 'StreamingServiceProtocol'.
+@available(macOS 15.0, iOS 18.0, watchOS 11.0, tvOS 18.0, visionOS 2.0, *)
+extension Smirun_V1_Greeting.ServiceProtocol {
+    package func hello(
+        request: GRPCCore.StreamingServerRequest<Smirun_V1_PeerHello>,
+        context: GRPCCore.ServerContext
+    ) async throws -> GRPCCore.StreamingServerResponse<Smirun_V1_PeerHello> {
+        let response = try await self.hello(
+            request: GRPCCore.ServerRequest(stream: request),
+            context: context
+        )
+        return GRPCCore.StreamingServerResponse(single: response)
+    }
+}
+
+// Default implementation of methods from 'ServiceProtocol'.
+@available(macOS 15.0, iOS 18.0, watchOS 11.0, tvOS 18.0, visionOS 2.0, *)
+extension Smirun_V1_Greeting.SimpleServiceProtocol {
+    package func hello(
+        request: GRPCCore.ServerRequest<Smirun_V1_PeerHello>,
+        context: GRPCCore.ServerContext
+    ) async throws -> GRPCCore.ServerResponse<Smirun_V1_PeerHello> {
+        return GRPCCore.ServerResponse<Smirun_V1_PeerHello>(
+            message: try await self.hello(
+                request: request.message,
+                context: context
+            ),
+            metadata: [:]
+        )
+    }
+}
+
+// MARK: smirun.v1.Greeting (client)
+
+@available(macOS 15.0, iOS 18.0, watchOS 11.0, tvOS 18.0, visionOS 2.0, *)
+extension Smirun_V1_Greeting {
+    /// Generated client protocol for the "smirun.v1.Greeting" service.
+    ///
+    /// You don't need to implement this protocol directly, use the generated
+    /// implementation, ``Client``.
+    ///
+    /// > Source IDL Documentation:
+    /// >
+    /// > Served by every listener of a daemon.
+    package protocol ClientProtocol: Sendable {
+        /// Call the "Hello" method.
+        ///
+        /// > Source IDL Documentation:
+        /// >
+        /// > First call on every connection: both sides name their versions and themselves.
+        ///
+        /// - Parameters:
+        ///   - request: A request containing a single `Smirun_V1_PeerHello` message.
+        ///   - serializer: A serializer for `Smirun_V1_PeerHello` messages.
+        ///   - deserializer: A deserializer for `Smirun_V1_PeerHello` messages.
+        ///   - options: Options to apply to this RPC.
+        ///   - handleResponse: A closure which handles the response and returns its result to
+        ///       the caller. Returning from the closure will cancel the RPC if it hasn't
+        ///       already finished.
+        /// - Returns: The result of `handleResponse`.
+        func hello<Result>(
+            request: GRPCCore.ClientRequest<Smirun_V1_PeerHello>,
+            serializer: some GRPCCore.MessageSerializer<Smirun_V1_PeerHello>,
+            deserializer: some GRPCCore.MessageDeserializer<Smirun_V1_PeerHello>,
+            options: GRPCCore.CallOptions,
+            onResponse handleResponse: @Sendable @escaping (GRPCCore.ClientResponse<Smirun_V1_PeerHello>) async throws -> Result
+        ) async throws -> Result where Result: Sendable
+    }
+
+    /// Generated client for the "smirun.v1.Greeting" service.
+    ///
+    /// The ``Client`` provides an implementation of ``ClientProtocol`` which wraps
+    /// a `GRPCCore.GRPCCClient`. The underlying `GRPCClient` provides the long-lived
+    /// means of communication with the remote peer.
+    ///
+    /// > Source IDL Documentation:
+    /// >
+    /// > Served by every listener of a daemon.
+    package struct Client<Transport>: ClientProtocol where Transport: GRPCCore.ClientTransport {
+        private let client: GRPCCore.GRPCClient<Transport>
+
+        /// Creates a new client wrapping the provided `GRPCCore.GRPCClient`.
+        ///
+        /// - Parameters:
+        ///   - client: A `GRPCCore.GRPCClient` providing a communication channel to the service.
+        package init(wrapping client: GRPCCore.GRPCClient<Transport>) {
+            self.client = client
+        }
+
+        /// Call the "Hello" method.
+        ///
+        /// > Source IDL Documentation:
+        /// >
+        /// > First call on every connection: both sides name their versions and themselves.
+        ///
+        /// - Parameters:
+        ///   - request: A request containing a single `Smirun_V1_PeerHello` message.
+        ///   - serializer: A serializer for `Smirun_V1_PeerHello` messages.
+        ///   - deserializer: A deserializer for `Smirun_V1_PeerHello` messages.
+        ///   - options: Options to apply to this RPC.
+        ///   - handleResponse: A closure which handles the response and returns its result to
+        ///       the caller. Returning from the closure will cancel the RPC if it hasn't
+        ///       already finished.
+        /// - Returns: The result of `handleResponse`.
+        package func hello<Result>(
+            request: GRPCCore.ClientRequest<Smirun_V1_PeerHello>,
+            serializer: some GRPCCore.MessageSerializer<Smirun_V1_PeerHello>,
+            deserializer: some GRPCCore.MessageDeserializer<Smirun_V1_PeerHello>,
+            options: GRPCCore.CallOptions = .defaults,
+            onResponse handleResponse: @Sendable @escaping (GRPCCore.ClientResponse<Smirun_V1_PeerHello>) async throws -> Result = { response in
+                try response.message
+            }
+        ) async throws -> Result where Result: Sendable {
+            try await self.client.unary(
+                request: request,
+                descriptor: Smirun_V1_Greeting.Method.Hello.descriptor,
+                serializer: serializer,
+                deserializer: deserializer,
+                options: options,
+                onResponse: handleResponse
+            )
+        }
+    }
+}
+
+// Helpers providing default arguments to 'ClientProtocol' methods.
+@available(macOS 15.0, iOS 18.0, watchOS 11.0, tvOS 18.0, visionOS 2.0, *)
+extension Smirun_V1_Greeting.ClientProtocol {
+    /// Call the "Hello" method.
+    ///
+    /// > Source IDL Documentation:
+    /// >
+    /// > First call on every connection: both sides name their versions and themselves.
+    ///
+    /// - Parameters:
+    ///   - request: A request containing a single `Smirun_V1_PeerHello` message.
+    ///   - options: Options to apply to this RPC.
+    ///   - handleResponse: A closure which handles the response and returns its result to
+    ///       the caller. Returning from the closure will cancel the RPC if it hasn't
+    ///       already finished.
+    /// - Returns: The result of `handleResponse`.
+    package func hello<Result>(
+        request: GRPCCore.ClientRequest<Smirun_V1_PeerHello>,
+        options: GRPCCore.CallOptions = .defaults,
+        onResponse handleResponse: @Sendable @escaping (GRPCCore.ClientResponse<Smirun_V1_PeerHello>) async throws -> Result = { response in
+            try response.message
+        }
+    ) async throws -> Result where Result: Sendable {
+        try await self.hello(
+            request: request,
+            serializer: GRPCProtobuf.ProtobufSerializer<Smirun_V1_PeerHello>(),
+            deserializer: GRPCProtobuf.ProtobufDeserializer<Smirun_V1_PeerHello>(),
+            options: options,
+            onResponse: handleResponse
+        )
+    }
+}
+
+// Helpers providing sugared APIs for 'ClientProtocol' methods.
+@available(macOS 15.0, iOS 18.0, watchOS 11.0, tvOS 18.0, visionOS 2.0, *)
+extension Smirun_V1_Greeting.ClientProtocol {
+    /// Call the "Hello" method.
+    ///
+    /// > Source IDL Documentation:
+    /// >
+    /// > First call on every connection: both sides name their versions and themselves.
+    ///
+    /// - Parameters:
+    ///   - message: request message to send.
+    ///   - metadata: Additional metadata to send, defaults to empty.
+    ///   - options: Options to apply to this RPC, defaults to `.defaults`.
+    ///   - handleResponse: A closure which handles the response and returns its result to
+    ///       the caller. Returning from the closure will cancel the RPC if it hasn't
+    ///       already finished.
+    /// - Returns: The result of `handleResponse`.
+    package func hello<Result>(
+        _ message: Smirun_V1_PeerHello,
+        metadata: GRPCCore.Metadata = [:],
+        options: GRPCCore.CallOptions = .defaults,
+        onResponse handleResponse: @Sendable @escaping (GRPCCore.ClientResponse<Smirun_V1_PeerHello>) async throws -> Result = { response in
+            try response.message
+        }
+    ) async throws -> Result where Result: Sendable {
+        let request = GRPCCore.ClientRequest<Smirun_V1_PeerHello>(
+            message: message,
+            metadata: metadata
+        )
+        return try await self.hello(
+            request: request,
+            options: options,
+            onResponse: handleResponse
+        )
+    }
+}
+
+// MARK: - smirun.v1.Peer
+
+/// Namespace containing generated types for the "smirun.v1.Peer" service.
+@available(macOS 15.0, iOS 18.0, watchOS 11.0, tvOS 18.0, visionOS 2.0, *)
+package enum Smirun_V1_Peer: Sendable {
+    /// Service descriptor for the "smirun.v1.Peer" service.
+    package static let descriptor = GRPCCore.ServiceDescriptor(fullyQualifiedService: "smirun.v1.Peer")
+    /// Namespace for method metadata.
+    package enum Method: Sendable {
         /// Namespace for "Handoff" metadata.
         package enum Handoff: Sendable {
             /// Request type for "Handoff".
@@ -115,7 +450,6 @@ package enum Smirun_V1_Peer: Sendable {
         }
         /// Descriptors for all methods in the "smirun.v1.Peer" service.
         package static let descriptors: [GRPCCore.MethodDescriptor] = [
-            Hello.descriptor,
             Handoff.descriptor,
             FetchImage.descriptor,
             Relay.descriptor,
@@ -148,24 +482,6 @@ extension Smirun_V1_Peer {
     /// Where possible, prefer using the stricter, less-verbose ``ServiceProtocol``
     /// or ``SimpleServiceProtocol`` instead.
     package protocol StreamingServiceProtocol: GRPCCore.RegistrableRPCService {
-        /// Handle the "Hello" method.
-        ///
-        /// > Source IDL Documentation:
-        /// >
-        /// > First call on every connection: both sides name their versions and themselves.
-        ///
-        /// - Parameters:
-        ///   - request: A streaming request of `Smirun_V1_PeerHello` messages.
-        ///   - context: Context providing information about the RPC.
-        /// - Throws: Any error which occurred during the processing of the request. Thrown errors
-        ///     of type `RPCError` are mapped to appropriate statuses. All other errors are converted
-        ///     to an internal error.
-        /// - Returns: A streaming response of `Smirun_V1_PeerHello` messages.
-        func hello(
-            request: GRPCCore.StreamingServerRequest<Smirun_V1_PeerHello>,
-            context: GRPCCore.ServerContext
-        ) async throws -> GRPCCore.StreamingServerResponse<Smirun_V1_PeerHello>
-
         /// Handle the "Handoff" method.
         ///
         /// > Source IDL Documentation:
@@ -283,24 +599,6 @@ extension Smirun_V1_Peer {
     /// the ``SimpleServiceProtocol``. If you need fine grained control over your RPCs then
     /// use ``StreamingServiceProtocol``.
     package protocol ServiceProtocol: Smirun_V1_Peer.StreamingServiceProtocol {
-        /// Handle the "Hello" method.
-        ///
-        /// > Source IDL Documentation:
-        /// >
-        /// > First call on every connection: both sides name their versions and themselves.
-        ///
-        /// - Parameters:
-        ///   - request: A request containing a single `Smirun_V1_PeerHello` message.
-        ///   - context: Context providing information about the RPC.
-        /// - Throws: Any error which occurred during the processing of the request. Thrown errors
-        ///     of type `RPCError` are mapped to appropriate statuses. All other errors are converted
-        ///     to an internal error.
-        /// - Returns: A response containing a single `Smirun_V1_PeerHello` message.
-        func hello(
-            request: GRPCCore.ServerRequest<Smirun_V1_PeerHello>,
-            context: GRPCCore.ServerContext
-        ) async throws -> GRPCCore.ServerResponse<Smirun_V1_PeerHello>
-
         /// Handle the "Handoff" method.
         ///
         /// > Source IDL Documentation:
@@ -416,24 +714,6 @@ extension Smirun_V1_Peer {
     /// doesn't provide access to request or response metadata. If you need access to these
     /// then use ``ServiceProtocol`` instead.
     package protocol SimpleServiceProtocol: Smirun_V1_Peer.ServiceProtocol {
-        /// Handle the "Hello" method.
-        ///
-        /// > Source IDL Documentation:
-        /// >
-        /// > First call on every connection: both sides name their versions and themselves.
-        ///
-        /// - Parameters:
-        ///   - request: A `Smirun_V1_PeerHello` message.
-        ///   - context: Context providing information about the RPC.
-        /// - Throws: Any error which occurred during the processing of the request. Thrown errors
-        ///     of type `RPCError` are mapped to appropriate statuses. All other errors are converted
-        ///     to an internal error.
-        /// - Returns: A `Smirun_V1_PeerHello` to respond with.
-        func hello(
-            request: Smirun_V1_PeerHello,
-            context: GRPCCore.ServerContext
-        ) async throws -> Smirun_V1_PeerHello
-
         /// Handle the "Handoff" method.
         ///
         /// > Source IDL Documentation:
@@ -553,17 +833,6 @@ extension Smirun_V1_Peer {
 extension Smirun_V1_Peer.StreamingServiceProtocol {
     package func registerMethods<Transport>(with router: inout GRPCCore.RPCRouter<Transport>) where Transport: GRPCCore.ServerTransport {
         router.registerHandler(
-            forMethod: Smirun_V1_Peer.Method.Hello.descriptor,
-            deserializer: GRPCProtobuf.ProtobufDeserializer<Smirun_V1_PeerHello>(),
-            serializer: GRPCProtobuf.ProtobufSerializer<Smirun_V1_PeerHello>(),
-            handler: { request, context in
-                try await self.hello(
-                    request: request,
-                    context: context
-                )
-            }
-        )
-        router.registerHandler(
             forMethod: Smirun_V1_Peer.Method.Handoff.descriptor,
             deserializer: GRPCProtobuf.ProtobufDeserializer<Smirun_V1_HandoffRequest>(),
             serializer: GRPCProtobuf.ProtobufSerializer<Smirun_V1_HandoffReply>(),
@@ -635,17 +904,6 @@ extension Smirun_V1_Peer.StreamingServiceProtocol {
 // Default implementation of streaming methods from 'StreamingServiceProtocol'.
 @available(macOS 15.0, iOS 18.0, watchOS 11.0, tvOS 18.0, visionOS 2.0, *)
 extension Smirun_V1_Peer.ServiceProtocol {
-    package func hello(
-        request: GRPCCore.StreamingServerRequest<Smirun_V1_PeerHello>,
-        context: GRPCCore.ServerContext
-    ) async throws -> GRPCCore.StreamingServerResponse<Smirun_V1_PeerHello> {
-        let response = try await self.hello(
-            request: GRPCCore.ServerRequest(stream: request),
-            context: context
-        )
-        return GRPCCore.StreamingServerResponse(single: response)
-    }
-
     package func fetchImage(
         request: GRPCCore.StreamingServerRequest<Smirun_V1_FetchImageRequest>,
         context: GRPCCore.ServerContext
@@ -694,19 +952,6 @@ extension Smirun_V1_Peer.ServiceProtocol {
 // Default implementation of methods from 'ServiceProtocol'.
 @available(macOS 15.0, iOS 18.0, watchOS 11.0, tvOS 18.0, visionOS 2.0, *)
 extension Smirun_V1_Peer.SimpleServiceProtocol {
-    package func hello(
-        request: GRPCCore.ServerRequest<Smirun_V1_PeerHello>,
-        context: GRPCCore.ServerContext
-    ) async throws -> GRPCCore.ServerResponse<Smirun_V1_PeerHello> {
-        return GRPCCore.ServerResponse<Smirun_V1_PeerHello>(
-            message: try await self.hello(
-                request: request.message,
-                context: context
-            ),
-            metadata: [:]
-        )
-    }
-
     package func handoff(
         request: GRPCCore.StreamingServerRequest<Smirun_V1_HandoffRequest>,
         context: GRPCCore.ServerContext
@@ -811,29 +1056,6 @@ extension Smirun_V1_Peer {
     /// You don't need to implement this protocol directly, use the generated
     /// implementation, ``Client``.
     package protocol ClientProtocol: Sendable {
-        /// Call the "Hello" method.
-        ///
-        /// > Source IDL Documentation:
-        /// >
-        /// > First call on every connection: both sides name their versions and themselves.
-        ///
-        /// - Parameters:
-        ///   - request: A request containing a single `Smirun_V1_PeerHello` message.
-        ///   - serializer: A serializer for `Smirun_V1_PeerHello` messages.
-        ///   - deserializer: A deserializer for `Smirun_V1_PeerHello` messages.
-        ///   - options: Options to apply to this RPC.
-        ///   - handleResponse: A closure which handles the response and returns its result to
-        ///       the caller. Returning from the closure will cancel the RPC if it hasn't
-        ///       already finished.
-        /// - Returns: The result of `handleResponse`.
-        func hello<Result>(
-            request: GRPCCore.ClientRequest<Smirun_V1_PeerHello>,
-            serializer: some GRPCCore.MessageSerializer<Smirun_V1_PeerHello>,
-            deserializer: some GRPCCore.MessageDeserializer<Smirun_V1_PeerHello>,
-            options: GRPCCore.CallOptions,
-            onResponse handleResponse: @Sendable @escaping (GRPCCore.ClientResponse<Smirun_V1_PeerHello>) async throws -> Result
-        ) async throws -> Result where Result: Sendable
-
         /// Call the "Handoff" method.
         ///
         /// > Source IDL Documentation:
@@ -987,40 +1209,6 @@ extension Smirun_V1_Peer {
         ///   - client: A `GRPCCore.GRPCClient` providing a communication channel to the service.
         package init(wrapping client: GRPCCore.GRPCClient<Transport>) {
             self.client = client
-        }
-
-        /// Call the "Hello" method.
-        ///
-        /// > Source IDL Documentation:
-        /// >
-        /// > First call on every connection: both sides name their versions and themselves.
-        ///
-        /// - Parameters:
-        ///   - request: A request containing a single `Smirun_V1_PeerHello` message.
-        ///   - serializer: A serializer for `Smirun_V1_PeerHello` messages.
-        ///   - deserializer: A deserializer for `Smirun_V1_PeerHello` messages.
-        ///   - options: Options to apply to this RPC.
-        ///   - handleResponse: A closure which handles the response and returns its result to
-        ///       the caller. Returning from the closure will cancel the RPC if it hasn't
-        ///       already finished.
-        /// - Returns: The result of `handleResponse`.
-        package func hello<Result>(
-            request: GRPCCore.ClientRequest<Smirun_V1_PeerHello>,
-            serializer: some GRPCCore.MessageSerializer<Smirun_V1_PeerHello>,
-            deserializer: some GRPCCore.MessageDeserializer<Smirun_V1_PeerHello>,
-            options: GRPCCore.CallOptions = .defaults,
-            onResponse handleResponse: @Sendable @escaping (GRPCCore.ClientResponse<Smirun_V1_PeerHello>) async throws -> Result = { response in
-                try response.message
-            }
-        ) async throws -> Result where Result: Sendable {
-            try await self.client.unary(
-                request: request,
-                descriptor: Smirun_V1_Peer.Method.Hello.descriptor,
-                serializer: serializer,
-                deserializer: deserializer,
-                options: options,
-                onResponse: handleResponse
-            )
         }
 
         /// Call the "Handoff" method.
@@ -1224,35 +1412,6 @@ extension Smirun_V1_Peer {
 // Helpers providing default arguments to 'ClientProtocol' methods.
 @available(macOS 15.0, iOS 18.0, watchOS 11.0, tvOS 18.0, visionOS 2.0, *)
 extension Smirun_V1_Peer.ClientProtocol {
-    /// Call the "Hello" method.
-    ///
-    /// > Source IDL Documentation:
-    /// >
-    /// > First call on every connection: both sides name their versions and themselves.
-    ///
-    /// - Parameters:
-    ///   - request: A request containing a single `Smirun_V1_PeerHello` message.
-    ///   - options: Options to apply to this RPC.
-    ///   - handleResponse: A closure which handles the response and returns its result to
-    ///       the caller. Returning from the closure will cancel the RPC if it hasn't
-    ///       already finished.
-    /// - Returns: The result of `handleResponse`.
-    package func hello<Result>(
-        request: GRPCCore.ClientRequest<Smirun_V1_PeerHello>,
-        options: GRPCCore.CallOptions = .defaults,
-        onResponse handleResponse: @Sendable @escaping (GRPCCore.ClientResponse<Smirun_V1_PeerHello>) async throws -> Result = { response in
-            try response.message
-        }
-    ) async throws -> Result where Result: Sendable {
-        try await self.hello(
-            request: request,
-            serializer: GRPCProtobuf.ProtobufSerializer<Smirun_V1_PeerHello>(),
-            deserializer: GRPCProtobuf.ProtobufDeserializer<Smirun_V1_PeerHello>(),
-            options: options,
-            onResponse: handleResponse
-        )
-    }
-
     /// Call the "Handoff" method.
     ///
     /// > Source IDL Documentation:
@@ -1423,39 +1582,6 @@ extension Smirun_V1_Peer.ClientProtocol {
 // Helpers providing sugared APIs for 'ClientProtocol' methods.
 @available(macOS 15.0, iOS 18.0, watchOS 11.0, tvOS 18.0, visionOS 2.0, *)
 extension Smirun_V1_Peer.ClientProtocol {
-    /// Call the "Hello" method.
-    ///
-    /// > Source IDL Documentation:
-    /// >
-    /// > First call on every connection: both sides name their versions and themselves.
-    ///
-    /// - Parameters:
-    ///   - message: request message to send.
-    ///   - metadata: Additional metadata to send, defaults to empty.
-    ///   - options: Options to apply to this RPC, defaults to `.defaults`.
-    ///   - handleResponse: A closure which handles the response and returns its result to
-    ///       the caller. Returning from the closure will cancel the RPC if it hasn't
-    ///       already finished.
-    /// - Returns: The result of `handleResponse`.
-    package func hello<Result>(
-        _ message: Smirun_V1_PeerHello,
-        metadata: GRPCCore.Metadata = [:],
-        options: GRPCCore.CallOptions = .defaults,
-        onResponse handleResponse: @Sendable @escaping (GRPCCore.ClientResponse<Smirun_V1_PeerHello>) async throws -> Result = { response in
-            try response.message
-        }
-    ) async throws -> Result where Result: Sendable {
-        let request = GRPCCore.ClientRequest<Smirun_V1_PeerHello>(
-            message: message,
-            metadata: metadata
-        )
-        return try await self.hello(
-            request: request,
-            options: options,
-            onResponse: handleResponse
-        )
-    }
-
     /// Call the "Handoff" method.
     ///
     /// > Source IDL Documentation:
