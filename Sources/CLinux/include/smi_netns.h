@@ -1,0 +1,16 @@
+#pragma once
+#include <stddef.h>
+
+/// A kernel parameter (/proc/sys) and its value.
+struct smi_sysctl {
+    const char *_Nonnull path;
+    const char *_Nonnull value;
+    int optional; ///< non-zero: its absence is no error
+};
+
+/// Makes a network namespace on a thread of its own, sets parameters in it and opens a NETLINK_ROUTE socket in it.
+/// Returns the namespace's descriptor, which keeps it alive, or -errno.
+int smi_netns_create(const struct smi_sysctl *_Nullable sysctls, size_t count, int *_Nonnull route_socket);
+
+/// A socket made inside a network namespace (on a thread of its own): a descriptor, or -errno.
+int smi_netns_socket(int netns, int domain, int type, int protocol);
