@@ -14,3 +14,7 @@ int preload_read_limit(int pid, unsigned resource, struct rlimit *limit);
 
 // linkremap.c: true when the file must stay, because the dump succeeded and its copy is still to be read.
 int preload_keeps_link_remap(const char *path);
+
+// gate.c: what a ptrace request's options become, and whether the request must be refused (a detach before the freeze).
+long preload_gate_options(long request, long data);
+int preload_gate_closed(long request);
