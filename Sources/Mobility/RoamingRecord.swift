@@ -49,6 +49,8 @@ public struct RoamingRecord: Sendable, Hashable, Codable {
     public var source: RoamingSource
     /// The source's name of the session (RADIUS Acct-Session-Id), where it has one.
     public var session: String?
+    /// True where the station returns to the access point that it left at most 10 s ago (A-B-A); nil where nobody judged.
+    public var flap: Bool?
 
     /// Makes a record; `station` defaults to the user's name.
     public init(
@@ -60,7 +62,8 @@ public struct RoamingRecord: Sendable, Hashable, Codable {
         kind: RoamingKind,
         rssi: Int? = nil,
         source: RoamingSource = .line,
-        session: String? = nil
+        session: String? = nil,
+        flap: Bool? = nil
     ) {
         self.time = time
         self.day = day
@@ -71,6 +74,7 @@ public struct RoamingRecord: Sendable, Hashable, Codable {
         self.rssi = rssi
         self.source = source
         self.session = session
+        self.flap = flap
     }
 
     /// Seconds on one time line: `day` times 86,400 plus `time`.
