@@ -1,0 +1,25 @@
+/// A prediction in the predictor's own numbers; kept between predictions so that nothing is allocated.
+struct Outcome {
+    struct Step {
+        var ap: Int32
+        var probability: Float
+        /// Seconds: 50th, 10th and 90th percentile.
+        var median: Float
+        var low: Float
+        var high: Float
+    }
+
+    struct Expected {
+        var ap: Int32
+        var weight: Float
+    }
+
+    var ap: Int32 = -1
+    var previous: Int32 = -1
+    /// The most probable first.
+    var steps: [Step] = []
+    /// One list per lead time asked for.
+    var horizons: [[Expected]] = []
+    var moving: Float = 1
+    var flap = false
+}

@@ -1,0 +1,63 @@
+/// Where a pass is kept, to complete it when the user goes on.
+struct PassHandle {
+    var place: Int32 = -1
+    var serial: UInt32 = 0
+}
+
+/// Somebody's way through an access point: where from, how fast, where to.
+struct Pass {
+    /// The three access points before, newest first; -1 where there was none.
+    var previous: SIMD4<Int32> = [-1, -1, -1, -1]
+    /// The next three access points; -1 where not known (yet).
+    var following: SIMD4<Int32> = [-1, -1, -1, -1]
+    /// Seconds from the association until each of `following`.
+    var reached: SIMD4<Float> = .zero
+    /// Weighted centre of the previous positions, relative to the access point, in units of its spacing.
+    var approach: SIMD2<Float> = .zero
+    var logPace: Float = 0
+    var logDwell: Float = 0
+    var rssi: Float = 0
+    var serial: UInt32 = 0
+}
+
+/// The last passes through each access point, by anybody.
+struct PassMemory {
+    let capacity: Int
+    private(set) var passes: [[Pass]] = []
+    private var next: [Int32] = []
+    private var serial: UInt32 = 0
+
+    init(capacity: Int) { self.capacity = capacity }
+
+    func count(at ap: Int32) -> Int { Int(ap) < passes.count ? passes[Int(ap)].count : 0 }
+
+    mutating func reserve(_ count: Int) {
+        while passes.count < count {
+            passes.append([])
+            next.append(0)
+        }
+    }
+
+    /// Keeps a pass, in the place of the oldest one where the access point has its share.
+    mutating func add(_ pass: Pass, at ap: Int32) -> PassHandle {
+        serial &+= 1
+        var kept = pass
+        kept.serial = serial
+        let index = Int(ap)
+        let place = next[index]
+        if Int(place) < passes[index].count {
+            passes[index][Int(place)] = kept
+        } else {
+            passes[index].append(kept)
+        }
+        next[index] = Int(place) + 1 == capacity ? 0 : place + 1
+        return PassHandle(place: place, serial: serial)
+    }
+
+    /// Completes a pass with an access point reached `step` (1 or 2) steps later.
+    mutating func extend(_ handle: PassHandle, at ap: Int32, step: Int, to reached: Int32, after seconds: Float) {
+        guard handle.place >= 0, passes[Int(ap)][Int(handle.place)].serial == handle.serial else { return }
+        passes[Int(ap)][Int(handle.place)].following[step] = reached
+        passes[Int(ap)][Int(handle.place)].reached[step] = seconds
+    }
+}

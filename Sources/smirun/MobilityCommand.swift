@@ -1,0 +1,76 @@
+import ArgumentParser
+import Glibc
+import Mobility
+
+/// `smirun mobility …`: the predictor by itself.
+struct MobilityCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "mobility",
+        abstract: "Predict where users go next, from association records.",
+        subcommands: [MobilityPredict.self]
+    )
+}
+
+/// `smirun mobility predict`.
+struct MobilityPredict: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "predict",
+        abstract: "Association records on standard input, a prediction per association on standard output.",
+        discussion: """
+            Reads lines of day,t_s,user,ap,event,rssi_dbm and writes one JSON line per start or roam, before it learns
+            from the record.
+            """
+    )
+
+    @Option(name: .long, help: "AP map: CSV (ap,x_m,y_m or ap,lat,lon) or GeoJSON.")
+    var aps: String?
+
+    @Option(name: .long, help: "Lead times of the replica lists in seconds, separated by commas.")
+    var lead = "5"
+
+    @Option(name: .long, help: "Access points per replica list.")
+    var replicas = 3
+
+    func validate() throws {
+        guard !leads.isEmpty, leads.allSatisfy({ $0 >= 0 && $0 <= 3600 }) else {
+            throw ValidationError("--lead takes seconds between 0 and 3600, separated by commas")
+        }
+        guard (0...64).contains(replicas) else { throw ValidationError("--replicas takes a number from 0 to 64") }
+    }
+
+    func run() throws {
+        signal(SIGPIPE, SIG_IGN)
+        var source = DescriptorSource(descriptor: STDIN_FILENO)
+        var sink = DescriptorSink(descriptor: STDOUT_FILENO)
+        do {
+            try MobilityCommands.predict(
+                apsPath: aps,
+                leads: leads,
+                replicas: replicas,
+                input: &source,
+                output: &sink,
+                diagnostics: MobilityFailure.warn
+            )
+        } catch {
+            throw MobilityFailure.exit(error)
+        }
+    }
+
+    private var leads: [Double] {
+        let parts = lead.split(separator: ",", omittingEmptySubsequences: false).map { Double($0) ?? .nan }
+        return parts.contains { !$0.isFinite } ? [] : parts
+    }
+}
+
+/// How failures of the mobility commands are told.
+enum MobilityFailure {
+    static func warn(_ text: String) {
+        // SAFETY: fputs copies the string; stderr is the C library's own.
+        fputs("warning: \(text)\n", stderr)
+    }
+
+    static func exit(_ error: MobilityError) -> ExitCode {
+        fputs("error: \(error.cause)\nhelp: \(error.remedy)\n", stderr)
+        return ExitCode(1)
+    }
+}
