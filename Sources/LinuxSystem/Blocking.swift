@@ -12,6 +12,11 @@ package func offload<Value: Sendable>(
     }
 }
 
+/// Runs work on a thread of its own, which ends with it.
+package func runOnThread(_ body: @escaping @Sendable () -> Void) {
+    startThread(Job(body))
+}
+
 private final class Job: Sendable {
     let run: @Sendable () -> Void
 

@@ -1,5 +1,11 @@
 #pragma once
 #include "smi_fdpass.h"
+#include "smi_inject.h"
 #include "smi_netns.h"
+#include "smi_pagemap.h"
 #include "smi_sandbox.h"
 #include "smi_spawn.h"
+#include "smi_tty.h"
+#include "smi_uffd.h"
+#include "smi_unix.h"
+#include "smi_xattr.h"
