@@ -64,13 +64,16 @@ struct MobilityPredict: ParsableCommand {
 
 /// How failures of the mobility commands are told.
 enum MobilityFailure {
-    static func warn(_ text: String) {
-        // SAFETY: fputs copies the string; stderr is the C library's own.
-        fputs("warning: \(text)\n", stderr)
-    }
+    static func warn(_ text: String) { tell("warning: \(text)\n") }
 
     static func exit(_ error: MobilityError) -> ExitCode {
-        fputs("error: \(error.cause)\nhelp: \(error.remedy)\n", stderr)
+        tell("error: \(error.cause)\nhelp: \(error.remedy)\n")
         return ExitCode(1)
+    }
+
+    private static func tell(_ text: String) {
+        var sink = DescriptorSink(descriptor: STDERR_FILENO)
+        // Where the standard error cannot be written, there is nobody to tell.
+        try? sink.write(Array(text.utf8))
     }
 }
