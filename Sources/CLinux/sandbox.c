@@ -132,8 +132,17 @@ static void forget_the_daemon(void) {
 
 static int limit_resources(const struct smi_sandbox *s) {
     for (size_t i = 0; i < s->rlimit_count; i++) {
+        __rlimit_resource_t resource = (__rlimit_resource_t)s->rlimits[i].resource;
+        struct rlimit now;
+        if (getrlimit(resource, &now) < 0)
+            return -1;
+        // A hard limit cannot be raised without CAP_SYS_RESOURCE, which the daemon may not have.
         struct rlimit limit = {s->rlimits[i].soft, s->rlimits[i].hard};
-        if (setrlimit((__rlimit_resource_t)s->rlimits[i].resource, &limit) < 0)
+        if (limit.rlim_max > now.rlim_max)
+            limit.rlim_max = now.rlim_max;
+        if (limit.rlim_cur > limit.rlim_max)
+            limit.rlim_cur = limit.rlim_max;
+        if (setrlimit(resource, &limit) < 0)
             return -1;
     }
     return 0;

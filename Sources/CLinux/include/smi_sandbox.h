@@ -12,7 +12,7 @@ struct smi_mask {
 struct smi_rlimit {
     int resource; ///< RLIMIT_*
     uint64_t soft;
-    uint64_t hard;
+    uint64_t hard; ///< the parent's hard limit where that is lower
 };
 
 /// What turns a child of smi_spawn_start, in new pid, mnt, uts, ipc and time namespaces, into a sandbox's init.

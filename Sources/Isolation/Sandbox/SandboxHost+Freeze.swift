@@ -1,0 +1,27 @@
+import LinuxSystem
+
+extension SandboxHost {
+    /// Freezes and blocks without dumping.
+    package func freeze(_ user: String) async throws {
+        try await locks.alone(user) { [self] in
+            try IsolationError.wrapping("freeze \(user)") {
+                let spec = try knownSpec(user)
+                try network.filter.setBlocked(true, spec.address)
+                try cgroup(user).freeze()
+            }
+        }
+    }
+
+    /// Opens the network and thaws: after a commit, or as roll-back. The route comes first, then the block goes, then the
+    /// processes run: none of them finds its network shut.
+    package func resume(_ user: String) async throws {
+        try await locks.alone(user) { [self] in
+            try IsolationError.wrapping("resume \(user)") {
+                let spec = try knownSpec(user)
+                try network.routeHere(spec.address)
+                try network.filter.setBlocked(false, spec.address)
+                try cgroup(user).thaw()
+            }
+        }
+    }
+}

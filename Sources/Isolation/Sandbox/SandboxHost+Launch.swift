@@ -1,0 +1,85 @@
+import Glibc
+import LinuxSystem
+
+extension SandboxHost {
+    /// Makes a sandbox and starts it; returns once smi-init has started the program.
+    ///
+    /// - Throws: `sandboxExists`, `imageMissing`, `imageInvalid`, `addressTaken`, `programNotFound`, `diskFull`,
+    ///   `hostUnsuitable`, `systemCall`. Nothing that the call made is left.
+    package func launch(_ spec: SandboxSpec) async throws -> SandboxProcess {
+        try await locks.alone(spec.user) { [self] in
+            try IsolationError.wrapping("launch \(spec.user)") { try launchNow(spec) }
+        }
+    }
+
+    private func launchNow(_ spec: SandboxSpec) throws -> SandboxProcess {
+        var timer = PhaseTimer()
+        let user = spec.user
+        let cgroup = try cgroup(user)
+        try refuseRunning(user, cgroup)
+        let isNew = !Directories.exists(paths.smi(user))
+        do {
+            let rootfs = try prepareRootfs(spec, &timer)
+            try cgroup.create(limits: spec.limits, devices: devicePolicy())
+            timer.end("cgroup")
+            let namespace = try network.attach(user, spec.address, blocked: false)
+            timer.end("network")
+            let starter = SandboxStarter(spec: spec, rootfs: rootfs, cgroup: cgroup, namespace: namespace, masks: masks)
+            let (child, started) = try starter.start()
+            timer.end("start", at: started)
+            timer.end("init")
+            return try opened(user, child, &timer)
+        } catch {
+            undoLaunch(spec, keepFiles: !isNew, addressIsOurs: (error as? IsolationError)?.code != .addressTaken)
+            throw error
+        }
+    }
+
+    private func prepareRootfs(_ spec: SandboxSpec, _ timer: inout PhaseTimer) throws -> SandboxRootfs {
+        let base = try imageLock.withLock { _ in
+            let base = try images.mount(spec.image)
+            // From here on `unmount(except:)` sees that the image is in use.
+            try record(spec.user).write(spec)
+            return base
+        }
+        timer.end("image")
+        let rootfs = rootfs(spec.user)
+        try rootfs.prepare(base: base)
+        try rootfs.makeDevices()
+        try rootfs.writeNames(user: spec.user, address: spec.address, resolvers: configuration.resolvers)
+        timer.end("rootfs")
+        return rootfs
+    }
+
+    private func opened(_ user: String, _ child: ChildProcess, _ timer: inout PhaseTimer) throws -> SandboxProcess {
+        guard let handle = try ProcessHandle(pid: child.pid) else {
+            throw IsolationError(
+                .sandboxDead,
+                cause: "the sandbox of \(user) ended as soon as it was started",
+                remedy: "`smirun logs \(user)` may tell why"
+            )
+        }
+        let process = SandboxProcess(pid: child.pid, startTime: handle.startTime, phases: timer.finish())
+        try record(user).write(process)
+        open.withLock { $0[user] = Open(process: handle, child: child) }
+        return process
+    }
+
+    /// Refuses a second sandbox of a user; clears what one that has ended or crashed left.
+    func refuseRunning(_ user: String, _ cgroup: SandboxCgroup) throws {
+        if !cgroup.sandboxed().isEmpty {
+            throw IsolationError(
+                .sandboxExists,
+                cause: "a sandbox of \(user) runs on this host already",
+                remedy: "attach to it, or remove it first (`smirun rm \(user)`)"
+            )
+        }
+        if cgroup.tree.exists || Directories.exists(paths.runtime(user)) { try end(user) }
+    }
+
+    private func undoLaunch(_ spec: SandboxSpec, keepFiles: Bool, addressIsOurs: Bool) {
+        try? end(spec.user, address: addressIsOurs ? spec.address : nil)
+        if !keepFiles { try? Directories.removeTree(paths.smi(spec.user)) }
+        unmountUnusedImages()
+    }
+}
