@@ -1,0 +1,124 @@
+import Glibc
+import LinuxSystem
+import Synchronization
+
+@testable import Isolation
+
+/// A session client of the test: pipes as its standard streams, collected as they come.
+final class LocalSession: Sendable {
+    private struct State: Sendable {
+        var output: [UInt8] = []
+        var error: [UInt8] = []
+        var result: Result<SessionResult, any Error>?
+        var openEnds = 2
+    }
+
+    private let state = Mutex(State())
+    private let input: Descriptor
+    let outputEnd: Descriptor
+
+    /// - Parameter collects: whether the program's output is read; otherwise the test reads `outputEnd` itself.
+    init(
+        _ start: SessionStart,
+        isRaw: Bool = false,
+        window: WindowSize? = nil,
+        patience: Duration = .seconds(20),
+        collects: Bool = true,
+        dial: @escaping SessionDial
+    ) throws {
+        let input = try DescriptorPassing.pipe()
+        let output = try DescriptorPassing.pipe()
+        let error = try DescriptorPassing.pipe()
+        self.input = input.write
+        outputEnd = output.read
+        if collects { collect(output.read) { $0.output += $1 } }
+        collect(error.read) { $0.error += $1 }
+        runOnThread {
+            let local = SessionInput(
+                input: input.read.raw,
+                output: WriteEnd(output.write.raw),
+                error: WriteEnd(error.write.raw),
+                isRaw: isRaw,
+                window: window.map { size in { size } }
+            )
+            let result = Result {
+                let client = try SessionClient(start: start, local: local, patience: patience, dial: dial)
+                return try client.run()
+            }
+            input.read.close()
+            output.write.close()
+            error.write.close()
+            self.state.withLock { $0.result = result }
+        }
+    }
+
+    private func collect(_ end: Descriptor, _ take: @escaping @Sendable (inout State, ArraySlice<UInt8>) -> Void) {
+        runOnThread {
+            var buffer = [UInt8](repeating: 0, count: 65536)
+            while true {
+                let count = read(end.raw, &buffer, buffer.count)
+                if count <= 0 { break }
+                self.state.withLock { take(&$0, buffer[..<count]) }
+            }
+        }
+    }
+
+    var output: [UInt8] { state.withLock(\.output) }
+    var text: String { String(decoding: output, as: UTF8.self) }
+    var errorText: String { String(decoding: state.withLock(\.error), as: UTF8.self) }
+
+    /// Types text, or sends bytes.
+    func send(_ text: String) {
+        send(Array(text.utf8))
+    }
+
+    func send(_ bytes: [UInt8]) {
+        bytes.withUnsafeBytes { buffer in
+            var rest = buffer[...]
+            while !rest.isEmpty {
+                let count = write(input.raw, UnsafeRawBufferPointer(rebasing: rest).baseAddress, rest.count)
+                if count <= 0 { return }
+                rest = rest.dropFirst(count)
+            }
+        }
+    }
+
+    func endInput() {
+        input.close()
+    }
+
+    /// How it ended; fails the wait after the time.
+    func result(within time: Duration = .seconds(30)) async throws -> SessionResult {
+        _ = await eventually(within: time) { state.withLock { $0.result != nil } }
+        guard let result = state.withLock(\.result) else { throw StillRunning() }
+        // What the last write put into the pipes is collected before long.
+        try? await Task.sleep(for: .milliseconds(20))
+        return try result.get()
+    }
+
+    struct StillRunning: Error {}
+
+    /// Runs a program to its end with this input.
+    static func run(
+        _ argv: [String],
+        input: [UInt8] = [],
+        dial: @escaping SessionDial
+    ) async throws -> (exit: SessionOutcome, output: [UInt8], error: String) {
+        let session = try LocalSession(.exec(argv: argv, environment: [], workingDirectory: ""), dial: dial)
+        runOnThread {
+            session.send(input)
+            session.endInput()
+        }
+        let result = try await session.result(within: .seconds(120))
+        return (result.outcome, session.output, session.errorText)
+    }
+}
+
+extension SessionStart {
+    static func shell(_ command: String) -> SessionStart {
+        .exec(argv: ["sh", "-c", command], environment: [], workingDirectory: "")
+    }
+
+    static let terminal = SessionStart.terminal(
+        argv: ["bash", "--norc", "-i"], environment: ["PS1=ready> ", "TERM=dumb"], workingDirectory: "/")
+}
