@@ -1,0 +1,130 @@
+import CLinux
+import Glibc
+import LinuxSystem
+
+/// The tracking of one process: its userfaultfd, and what a scan of it finds.
+///
+/// Used by one thread at a time: `DirtyTracker` holds its lock around it.
+final class TrackedProcess {
+    let pid: pid_t
+    let startTime: UInt64
+    private var uffd: Descriptor?
+    /// One injection a round is enough: a process that cannot be injected now is read whole in this round.
+    private var isAttachAllowed = false
+
+    init(pid: pid_t, startTime: UInt64) {
+        self.pid = pid
+        self.startTime = startTime
+    }
+
+    /// Whether writes are being tracked (else every present page counts as written).
+    var isTracked: Bool { uffd != nil }
+
+    /// The time a process started, in clock ticks (field 22 of /proc/PID/stat), and whether it is a zombie.
+    static func identity(of pid: pid_t) -> (startTime: UInt64, isZombie: Bool)? {
+        guard let file = fopen("/proc/\(pid)/stat", "re") else { return nil }
+        defer { fclose(file) }
+        var line = [UInt8](repeating: 0, count: 1024)
+        let length = fread(&line, 1, line.count, file)
+        let text = String(decoding: line[..<length], as: UTF8.self)
+        // The command's name, in parentheses, may hold anything.
+        guard let close = text.lastIndex(of: ")") else { return nil }
+        let fields = text[text.index(after: close)...].split(separator: " ")
+        guard fields.count > 19, let start = UInt64(fields[19]) else { return nil }
+        return (start, fields[0] == "Z" || fields[0] == "X")
+    }
+
+    /// Whether two processes share one memory (between vfork and exec).
+    static func sharesMemory(_ a: pid_t, _ b: pid_t) -> Bool {
+        smi_same_memory(a, b) == 1
+    }
+
+    /// Injects a userfaultfd; without success the process stays untracked until the next round.
+    func attach(timeoutMilliseconds: Int32) {
+        uffd = nil
+        // User-mode only suits every target: asynchronous protection never asks the handler anyway.
+        let raw = smi_inject_userfaultfd(pid, 1, timeoutMilliseconds)
+        guard raw >= 0 else { return }
+        let descriptor = Descriptor(owning: raw)
+        if smi_uffd_api_async(raw) == 0 { uffd = descriptor }
+    }
+
+    /// Takes over a userfaultfd of the process that has asynchronous write protection enabled.
+    func adopt(_ descriptor: Descriptor) {
+        uffd = descriptor
+    }
+
+    /// Forgets the userfaultfd: the kernel unprotects everything.
+    func detach() {
+        uffd = nil
+    }
+
+    /// One round: pages written since the last one, and, if wanted, all that are present.
+    ///
+    /// Without `mayAttach` an untracked process stays so: all that is present counts as written.
+    func scan(presence: Bool, mayAttach: Bool, attachTimeout: Int32) throws(SyscallError) -> ProcessDirty {
+        isAttachAllowed = mayAttach
+        var dirty: [smi_region] = []
+        var present: [smi_region] = []
+        let mappings = try Mapping.all(of: pid)
+        var scan = try MemoryScan(pid: pid)
+        for mapping in mappings where mapping.isPrivate {
+            try written(mapping.range, &scan, &dirty, attachTimeout)
+            if presence { try scan.present(mapping.range, into: &present) }
+        }
+        return ProcessDirty(
+            pid: pid,
+            startTime: startTime,
+            isTracked: isTracked,
+            dirty: dirty.map(\.pages),
+            present: presence ? present.map(\.pages) : nil,
+            mappings: mappings
+        )
+    }
+
+    private func written(
+        _ range: Range<UInt64>,
+        _ scan: inout MemoryScan,
+        _ dirty: inout [smi_region],
+        _ attachTimeout: Int32
+    ) throws(SyscallError) {
+        if uffd != nil {
+            var found: [smi_region] = []
+            if (try? scan.written(range, into: &found)) != nil {
+                dirty += found
+                return
+            }
+        }
+        // Not registered (new, moved, or of a program started by exec), or changed while it was scanned: register it,
+        // protect it, then take everything that is present, which also covers what the failed scan did not report.
+        if register(range, attachTimeout) {
+            var ignored: [smi_region] = []
+            if (try? scan.written(range, into: &ignored)) == nil {
+                // Registered, and yet not: the userfaultfd is of a memory that this process has left. Start anew.
+                detach()
+            }
+        }
+        try scan.present(range, into: &dirty)
+    }
+
+    private func register(_ range: Range<UInt64>, _ attachTimeout: Int32) -> Bool {
+        var result = registerOnce(range)
+        // No userfaultfd yet, or one of a memory that an exec has replaced.
+        if result == -ESRCH, isAttachAllowed {
+            isAttachAllowed = false
+            attach(timeoutMilliseconds: attachTimeout)
+            result = registerOnce(range)
+        }
+        return result == 0
+    }
+
+    private func registerOnce(_ range: Range<UInt64>) -> Int32 {
+        guard let uffd else { return -ESRCH }
+        return smi_uffd_register(uffd.raw, range.lowerBound, range.upperBound, Int32(SMI_UFFD_WP.rawValue))
+    }
+}
+
+extension smi_region {
+    /// As page numbers.
+    var pages: Range<UInt64> { start / 4096..<end / 4096 }
+}
