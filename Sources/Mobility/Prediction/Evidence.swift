@@ -85,6 +85,7 @@ extension Predictor {
 
     func gather(_ state: UserState, _ track: Track) {
         sample.candidates.removeAll(keepingCapacity: true)
+        ownVotes.removeAll(keepingCapacity: true)
         popDwellTotal = .zero
         ownDwellTotal = .zero
         let current = track.visits[0].ap
@@ -103,7 +104,8 @@ extension Predictor {
         let current = track.visits[0].ap
         let p1 = track.previous(1), p2 = track.previous(2), p3 = track.previous(3)
         let rssi = track.visits[0].rssi
-        for pass in memory.passes[Int(current)] {
+        votes.removeAll(keepingCapacity: true)
+        for (place, pass) in memory.passes[Int(current)].enumerated() {
             let slot = candidate(pass.following[0])
             if slot < 0 { continue }
             let m2: Float = pass.previous[0] == p1 && p1 >= 0 ? 1 : 0
@@ -121,6 +123,7 @@ extension Predictor {
             let w: SIMD8<Float> = [1, m2, m3, m4, kernel, sharp, m2 * similar, pass.logDwell < 5.2 ? sharp * pass.logDwell : 0]
             pop[slot] += w
             total += w
+            votes.append((Int32(place), sharp + 0.001, m2 * similar))
             if pass.logDwell < 5.2 {
                 let d: SIMD2<Float> = [sharp + 0.001, (sharp + 0.001) * pass.logDwell]
                 popDwell[slot] += d
@@ -166,6 +169,7 @@ extension Predictor {
                 ]
                 own[slot] += w
                 total += w
+                ownVotes.append((Int32(h), soft))
                 if visit.hasDwell, visit.logDwell < 5.2 {
                     let d: SIMD2<Float> = [soft, soft * visit.logDwell]
                     ownDwell[slot] += d

@@ -6,18 +6,22 @@ struct PassHandle {
 
 /// Somebody's way through an access point: where from, how fast, where to.
 struct Pass {
+    /// Steps ahead that are kept.
+    static let depth = 6
     /// The three access points before, newest first; -1 where there was none.
     var previous: SIMD4<Int32> = [-1, -1, -1, -1]
-    /// The next three access points; -1 where not known (yet).
-    var following: SIMD4<Int32> = [-1, -1, -1, -1]
-    /// Seconds from the association until each of `following`.
-    var reached: SIMD4<Float> = .zero
+    /// The next access points, `depth` of them; -1 where not known (yet).
+    var following: SIMD8<Int32> = .init(repeating: -1)
+    /// Tenths of a second from the association until each of `following`.
+    var reached: SIMD8<UInt16> = .zero
     /// Weighted centre of the previous positions, relative to the access point, in units of its spacing.
     var approach: SIMD2<Float> = .zero
     var logPace: Float = 0
     var logDwell: Float = 0
     var rssi: Float = 0
     var serial: UInt32 = 0
+
+    static func tenths(_ seconds: Float) -> UInt16 { UInt16(min(max(seconds * 10, 0), 65_000)) }
 }
 
 /// The last passes through each access point, by anybody.
@@ -28,8 +32,6 @@ struct PassMemory {
     private var serial: UInt32 = 0
 
     init(capacity: Int) { self.capacity = capacity }
-
-    func count(at ap: Int32) -> Int { Int(ap) < passes.count ? passes[Int(ap)].count : 0 }
 
     mutating func reserve(_ count: Int) {
         while passes.count < count {
@@ -54,10 +56,10 @@ struct PassMemory {
         return PassHandle(place: place, serial: serial)
     }
 
-    /// Completes a pass with an access point reached `step` (1 or 2) steps later.
+    /// Completes a pass with an access point reached `step` steps later.
     mutating func extend(_ handle: PassHandle, at ap: Int32, step: Int, to reached: Int32, after seconds: Float) {
         guard handle.place >= 0, passes[Int(ap)][Int(handle.place)].serial == handle.serial else { return }
         passes[Int(ap)][Int(handle.place)].following[step] = reached
-        passes[Int(ap)][Int(handle.place)].reached[step] = seconds
+        passes[Int(ap)][Int(handle.place)].reached[step] = Pass.tenths(seconds)
     }
 }

@@ -24,7 +24,9 @@ public final class Predictor {
     var memory: PassMemory
     package var network: ScoringNetwork
     package var dwellNetwork: ScoringNetwork
+    package var horizonNetwork: ScoringNetwork
     package var geometry: GeometryOdds
+    var horizonVotes = HorizonVotes()
     var sample = Sample()
     var pool: [Sample]
     var poolNext = 0
@@ -37,6 +39,9 @@ public final class Predictor {
     var ownDwell: [SIMD2<Float>] = Array(repeating: .zero, count: Sample.candidateLimit)
     var popDwellTotal: SIMD2<Float> = .zero
     var ownDwellTotal: SIMD2<Float> = .zero
+    /// The passes and the places of the history that gave evidence, with their weights.
+    var votes: [(place: Int32, weight: Float, exact: Float)] = []
+    var ownVotes: [(place: Int32, weight: Float)] = []
     /// The prediction last prepared.
     var outcome = Outcome()
     package var trained = 0
@@ -58,6 +63,16 @@ public final class Predictor {
             dwellNetwork.setDirect(row, 0, 0.5)
             dwellNetwork.setDirect(row, 2, 0.3)
             dwellNetwork.setDirect(row, Sample.dwellCount, row == 1 ? -0.7 : row == 2 ? 0.7 : 0)
+        }
+        horizonNetwork = ScoringNetwork(
+            own: HorizonEvidence.ownCount,
+            shared: HorizonEvidence.sharedCount,
+            outputs: 1,
+            rate: 0.0001,
+            seed: 3
+        )
+        for (feature, weight) in [(0, 0.3), (1, 0.2), (2, 0.3), (5, 0.3)] {
+            horizonNetwork.setDirect(0, feature, Float(weight))
         }
         geometry = GeometryOdds()
         pool = Array(repeating: Sample(), count: configuration.pendingLimit)
@@ -118,8 +133,7 @@ public final class Predictor {
         serial &+= 1
         sample.serial = serial
         swap(&pool[place], &sample)
-        users[user].staged = Int32(place)
-        users[user].stagedSerial = serial
+        users[user].staged = PassHandle(place: Int32(place), serial: serial)
     }
 
     /// Scores the candidates of `sample` and makes probabilities of the scores.
@@ -193,17 +207,20 @@ public final class Predictor {
         }
         if !fresh {
             train(users[user], to: ap, dwell: Float(time - users[user].recent[0].time))
+            trainHorizons(users[user], to: ap, time: time)
             complete(user, to: ap, time: time)
         }
-        users[user].pending = users[user].staged
-        users[user].pendingSerial = users[user].stagedSerial
-        users[user].staged = -1
         push(user, ap, record, fresh: fresh)
     }
 
+    /// Place in the pool of a prediction that still waits.
+    func waiting(_ handle: PassHandle) -> Int? {
+        guard handle.place >= 0, pool[Int(handle.place)].serial == handle.serial else { return nil }
+        return Int(handle.place)
+    }
+
     private func train(_ state: UserState, to ap: Int32, dwell: Float) {
-        guard state.pending >= 0, pool[Int(state.pending)].serial == state.pendingSerial else { return }
-        let place = Int(state.pending)
+        guard let place = waiting(state.pending[0]) else { return }
         guard let hit = pool[place].candidates.firstIndex(of: ap) else {
             missing += 1
             return
@@ -237,7 +254,7 @@ public final class Predictor {
     /// Tells the passes that this user is on where the user went.
     private func complete(_ user: Int, to ap: Int32, time: Double) {
         let state = users[user]
-        for step in 1..<3 where step < state.recentUsed {
+        for step in 1..<Pass.depth where step < state.recentUsed {
             memory.extend(
                 state.passes[step],
                 at: state.recent[step].ap,
@@ -250,8 +267,9 @@ public final class Predictor {
         var pass = Pass()
         pass.previous = [track.previous(1), track.previous(2), track.previous(3), -1]
         pass.following[0] = ap
-        pass.reached[0] = Float(time - state.recent[0].time)
-        pass.logDwell = FastMath.log(max(pass.reached[0], 0.5))
+        let seconds = Float(time - state.recent[0].time)
+        pass.reached[0] = Pass.tenths(seconds)
+        pass.logDwell = FastMath.log(max(seconds, 0.5))
         pass.approach = track.approach
         pass.logPace = track.paceKnown ? track.logPace : .nan
         pass.rssi = state.recent[0].rssi
@@ -276,10 +294,13 @@ public final class Predictor {
         while place > 0 {
             users[user].recent[place] = users[user].recent[place - 1]
             users[user].passes[place] = users[user].passes[place - 1]
+            users[user].pending[place] = users[user].pending[place - 1]
             place -= 1
         }
         users[user].recent[0] = Visit(ap: ap, rssi: Float(record.rssi ?? 0), time: time)
         users[user].passes[0] = PassHandle()
+        users[user].pending[0] = users[user].staged
+        users[user].staged = PassHandle()
         users[user].stopped = false
         users[user].lastTime = time
     }

@@ -13,6 +13,8 @@ struct Sample {
     var probability: [Float] = Array(repeating: 0, count: candidateLimit)
     /// Evidence for the time of each candidate.
     var dwell: [Float] = Array(repeating: 0, count: candidateLimit * dwellCount)
+    /// Evidence for each lead time asked for.
+    var horizons: [HorizonEvidence] = []
     /// Row of `GeometryOdds` of each candidate.
     var bucket: [Int32] = Array(repeating: 0, count: candidateLimit)
     var serial: UInt32 = 0

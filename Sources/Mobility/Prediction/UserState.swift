@@ -40,10 +40,8 @@ struct UserState {
     /// Whether the last record was a stop, and when.
     var stopped = false
     var lastTime = -Double.infinity
-    /// Slot in the pool of predictions that wait for their outcome, and the number they were given.
-    var pending: Int32 = -1
-    var pendingSerial: UInt32 = 0
+    /// Where in the pool the predictions made at each of `recent` wait for their outcome.
+    var pending: InlineArray<6, PassHandle> = .init(repeating: PassHandle())
     /// The same for the association in question, until it is learned.
-    var staged: Int32 = -1
-    var stagedSerial: UInt32 = 0
+    var staged = PassHandle()
 }
