@@ -13,7 +13,6 @@
 enum {
     ROUNDS = 4,
     DROP = 4096, // a full ring of a detached terminal makes room for this much
-    ACKNOWLEDGE_EVERY = 16 << 10,
     TRIM_AFTER = 1000,
 };
 
@@ -213,7 +212,7 @@ static void acknowledge_input(struct session *session) {
     uint64_t news = input->ring.base - input->acknowledged;
     bool larger =
         input->ring.base + input->window > input->limit && input->ring.base + input->window - input->limit > news;
-    if (!session->connection || !(news >= ACKNOWLEDGE_EVERY || (news && !input->ring.length) || larger))
+    if (!session->connection || !(news >= input->window / 4 || (news && !input->ring.length) || larger))
         return;
     input->acknowledged = input->ring.base;
     input->limit = input->ring.base + input->window;
