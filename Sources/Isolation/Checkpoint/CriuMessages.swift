@@ -20,17 +20,25 @@ enum CriuRequest {
         return options
     }
 
-    static func dump(pid: Int32, imagesDirectory: Int32, log: String) -> [UInt8] {
+    /// `external`: mounts whose source lies outside, as `(mount point inside, name in the images)`.
+    static func dump(
+        pid: Int32, imagesDirectory: Int32, log: String, external: [ExternalMount] = []
+    ) -> [UInt8] {
         var options = commonOptions(imagesDirectory: imagesDirectory, log: log)
         options.integer(2, Int(pid))
         options.flag(3, true)  // leave_running: the cgroup keeps them frozen
+        for mount in external { options.string(37, "mnt[\(mount.mountPoint)]:\(mount.name)") }
         return request(dumpType, options)
     }
 
-    static func restore(root: String, imagesDirectory: Int32, log: String) -> [UInt8] {
+    static func restore(
+        root: String, imagesDirectory: Int32, log: String, external: [ExternalMount] = []
+    ) -> [UInt8] {
         var options = commonOptions(imagesDirectory: imagesDirectory, log: log)
         options.string(13, root)
         options.flag(26, true)  // rst_sibling: init becomes our child, as after a launch
+        let sources = Set(external.map { "mnt[\($0.name)]:\($0.source)" })
+        for source in sources.sorted() { options.string(37, source) }
         return request(restoreType, options)
     }
 

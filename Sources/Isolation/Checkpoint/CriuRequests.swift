@@ -49,6 +49,8 @@ package struct DumpRequest: Sendable {
     package var pid: Int32
     /// Where the images go: an empty directory on a tmpfs.
     package var images: String
+    /// Mounts inside whose source lies outside: those that hide parts of /proc.
+    package var external: [ExternalMount] = []
 
     /// A request.
     package init(user: String, pid: Int32, images: String) {
@@ -66,6 +68,8 @@ package struct RestoreRequest: Sendable {
     package var images: String
     /// The new root: a mount point (the overlay) in the daemon's mount namespace.
     package var root: String
+    /// What to mount for the dump's external mounts, on this host.
+    package var external: [ExternalMount] = []
 
     /// A request.
     package init(user: String, images: String, root: String) {

@@ -23,7 +23,9 @@ extension CriuService {
         var seized = requested
         var dumped = requested
         var marked = false
-        let message = CriuRequest.dump(pid: request.pid, imagesDirectory: images.raw, log: Self.dumpLog)
+        let message = CriuRequest.dump(
+            pid: request.pid, imagesDirectory: images.raw, log: Self.dumpLog, external: request.external
+        )
         do {
             let outcome = try converse(message, within: limit) { notification, _ in
                 switch notification {

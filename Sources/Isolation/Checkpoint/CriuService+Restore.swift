@@ -20,7 +20,9 @@ extension CriuService {
         let requested = ContinuousClock.now
         var restored = requested
         var root: Int32 = -1
-        let message = CriuRequest.restore(root: request.root, imagesDirectory: images.raw, log: Self.restoreLog)
+        let message = CriuRequest.restore(
+            root: request.root, imagesDirectory: images.raw, log: Self.restoreLog, external: request.external
+        )
         let outcome: Outcome
         do {
             outcome = try converse(message, within: limit) { notification, pid in

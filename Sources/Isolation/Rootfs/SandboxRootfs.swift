@@ -35,6 +35,12 @@ package struct SandboxRootfs: Sendable {
         try syscall("symlink", link) { symlink(base, link) }
     }
 
+    /// Removes the writable layer of an earlier stay.
+    package func clear() throws {
+        try unmount()
+        for name in ["upper", "work"] { try Directories.removeTree(directory + "/" + name) }
+    }
+
     /// Makes the devices, which no stream from another host carries, and what must be there to mount on.
     package func makeDevices() throws {
         let layer = try Layer(upper)
@@ -50,6 +56,9 @@ package struct SandboxRootfs: Sendable {
     package func writeNames(user: String, address: SandboxAddress, resolvers: [String]) throws {
         let layer = try Layer(upper)
         try layer.makeDirectory("etc", mode: 0o755, keep: true)
+        // Where smi-init keeps the program's output.
+        try layer.makeDirectory("var", mode: 0o755, keep: true)
+        try layer.makeDirectory("var/log", mode: 0o755, keep: true)
         let hosts = """
             127.0.0.1 localhost
             ::1 localhost ip6-localhost ip6-loopback

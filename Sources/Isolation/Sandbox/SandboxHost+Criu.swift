@@ -1,6 +1,226 @@
+import Glibc
 import LinuxSystem
 
 extension SandboxHost {
-    func closeCriu(_ user: String) {}
-    func hasWholeCut(_ user: String) -> Bool { false }
+    /// CRIU, found and checked once.
+    func criu() throws -> CriuInstallation {
+        try installation.withLock { found in
+            if let found { return found }
+            let installation = try CriuInstallation.find(paths: paths)
+            found = installation
+            return installation
+        }
+    }
+
+    /// Ends a `criu swrk` that was started in advance.
+    func closeCriu(_ user: String) {
+        let service = open.withLock { entries in
+            let service = entries[user]?.criu
+            entries[user]?.criu = nil
+            return service
+        }
+        service?.abandon()
+    }
+
+    /// The service started in advance, which serves one request; nil where there is none.
+    func takeCriu(_ user: String) -> CriuService? {
+        open.withLock { entries in
+            let service = entries[user]?.criu
+            entries[user]?.criu = nil
+            return service
+        }
+    }
+
+    /// The version 2 cgroup of helpers that must outlive the daemon.
+    var auxiliaryCgroup: String? {
+        CgroupTree(paths.cgroupRoot + "/aux", in: hierarchies).unified
+    }
+
+    private func startDumper(_ handle: ProcessHandle) throws -> CriuService {
+        let namespace = try NetworkNamespace(of: handle.pid)
+        let helpers = try auxiliaryCgroup.map { path throws(SyscallError) in
+            try Descriptor(open: path, O_RDONLY | O_DIRECTORY)
+        }
+        return try CriuService.start(
+            criu(), context: .dump(networkNamespace: namespace.descriptor, helpers: helpers)
+        )
+    }
+
+    /// Starts the source's CRIU in advance; `checkpoint` does it where this was not called.
+    package func prepareCheckpoint(_ user: String) async throws {
+        try await locks.alone(user) { [self] in
+            try IsolationError.wrapping("prepare to move \(user)") {
+                guard open.withLock({ $0[user]?.criu == nil }) else { return }
+                let service = try startDumper(runningInit(user))
+                open.withLock { $0[user, default: Open()].criu = service }
+            }
+        }
+    }
+
+    /// Freezes a sandbox, blocks its network and writes CRIU's images into `HostPaths.cut`. The sandbox stays frozen and
+    /// blocked; after an error it runs as before and the error names the process and the reason.
+    package func checkpoint(_ user: String) async throws -> CheckpointReport {
+        try await locks.alone(user) { [self] in
+            try IsolationError.wrapping("dump \(user)") { try checkpointNow(user) }
+        }
+    }
+
+    private func checkpointNow(_ user: String) throws -> CheckpointReport {
+        let spec = try knownSpec(user)
+        let handle = try runningInit(user)
+        let cgroup = try cgroup(user)
+        try removeCut(user)
+        try Directories.make(paths.cut(user))
+        let service = try takeCriu(user) ?? startDumper(handle)
+        var request = DumpRequest(user: user, pid: handle.pid, images: paths.cut(user))
+        request.external = masks.externalMounts(of: ProcMasks.all.present)
+        do {
+            let report = try CheckpointAttempts.dump(
+                request,
+                service: service,
+                restart: { try self.startDumper(handle) },
+                onSeized: { try self.network.filter.setBlocked(true, spec.address) },
+                onDumped: { try cgroup.freeze() }
+            )
+            return CheckpointReport(report)
+        } catch {
+            LinkRemaps.remove(images: paths.cut(user), rootOf: handle.pid)
+            try? network.filter.setBlocked(false, spec.address)
+            try? cgroup.thaw()
+            try? removeCut(user)
+            throw error
+        }
+    }
+
+    // MARK: The destination
+
+    /// Makes at the destination what can exist before the cut: net namespace and link (blocked), rootfs, cgroups, CRIU.
+    ///
+    /// - Throws: as `launch`; nothing that the call made is left.
+    package func stage(_ spec: SandboxSpec) async throws {
+        try await locks.alone(spec.user) { [self] in
+            try IsolationError.wrapping("prepare for \(spec.user)") { try stageNow(spec) }
+        }
+    }
+
+    private func stageNow(_ spec: SandboxSpec) throws {
+        let user = spec.user
+        let cgroup = try cgroup(user)
+        // A whole cut is one that this host took before its daemon ended: rootfs and images stay, to be restored now.
+        let keepCut = hasWholeCut(user)
+        try refuseRunning(user, cgroup, keepCut: keepCut)
+        let isNew = !Directories.exists(paths.smi(user))
+        do {
+            if !keepCut { try rootfs(user).clear() }
+            var timer = PhaseTimer()
+            _ = try prepareRootfs(spec, &timer, writeNames: false)
+            try Directories.make(paths.cut(user))
+            try cgroup.create(limits: spec.limits, devices: devicePolicy())
+            let namespace = try network.attach(user, spec.address, blocked: true)
+            open.withLock { $0[user, default: Open()].namespace = namespace }
+            let service = try startRestorer(cgroup, namespace)
+            open.withLock { $0[user, default: Open()].criu = service }
+        } catch {
+            let isTaken = (error as? IsolationError)?.code == .addressTaken
+            undoLaunch(spec, keepFiles: keepCut || !isNew, keepCut: keepCut, addressIsOurs: !isTaken)
+            throw error
+        }
+    }
+
+    private func startRestorer(_ cgroup: SandboxCgroup, _ namespace: NetworkNamespace) throws -> CriuService {
+        try CriuService.start(
+            criu(),
+            context: .restore(
+                networkNamespace: namespace.descriptor,
+                cgroup: cgroup.descriptor(),
+                cgroupPath: cgroup.unified,
+                legacyCgroups: cgroup.legacyDirectories
+            )
+        )
+    }
+
+    /// Restores the sandbox from its cut; it ends frozen and blocked, and CRIU is gone.
+    package func restore(_ user: String) async throws -> SandboxProcess {
+        try await locks.alone(user) { [self] in
+            try IsolationError.wrapping("restore \(user)") { try restoreNow(user) }
+        }
+    }
+
+    private func restoreNow(_ user: String) throws -> SandboxProcess {
+        var timer = PhaseTimer()
+        let cgroup = try cgroup(user)
+        guard let namespace = open.withLock({ $0[user]?.namespace }) else {
+            throw IsolationError(
+                .restoreFailed, cause: "nothing is prepared here for \(user)", remedy: "start the hand-off again"
+            )
+        }
+        let rootfs = rootfs(user)
+        try rootfs.makeDevices()
+        try rootfs.mount()
+        defer { try? rootfs.unmount() }
+        timer.end("rootfs")
+        let service = try takeCriu(user) ?? startRestorer(cgroup, namespace)
+        var request = RestoreRequest(user: user, images: paths.cut(user), root: rootfs.merged)
+        request.external = masks.externalMounts(of: ProcMasks.all.present)
+        do {
+            let report = try service.restore(request) { _ in
+                // A cgroup that is frozen with swrk in it would never let swrk finish.
+                try self.moveAside(service.child.pid)
+                try cgroup.freeze()
+            }
+            timer.end("tasks", at: report.restored)
+            timer.end("freeze", at: report.finished)
+            return try restored(user, report.pid, &timer)
+        } catch {
+            try? cgroup.kill()
+            throw error
+        }
+    }
+
+    private func restored(_ user: String, _ pid: Int32, _ timer: inout PhaseTimer) throws -> SandboxProcess {
+        guard let handle = try ProcessHandle(pid: pid) else {
+            throw IsolationError(
+                .restoreFailed,
+                cause: "the restored init of \(user) has ended",
+                remedy: "the hand-off is undone; `smirun events` has more"
+            )
+        }
+        let process = SandboxProcess(pid: pid, startTime: handle.startTime, phases: timer.finish())
+        try record(user).write(process)
+        // CRIU made it our child.
+        let child = ChildProcess(pid: pid, pidfd: handle.pidfd)
+        open.withLock { $0[user] = Open(process: handle, child: child) }
+        return process
+    }
+
+    private func moveAside(_ pid: Int32) throws(SyscallError) {
+        guard let auxiliaryCgroup else { return }
+        try FileContents.write("\(pid)", to: auxiliaryCgroup + "/cgroup.procs")
+    }
+
+    /// What in a sandbox could not be moved, before it matters.
+    package func preflight(_ user: String) async throws -> [NotMovable] {
+        try await offload { [self] in
+            try IsolationError.wrapping("examine \(user)") {
+                DumpPreflight.findings(sandbox: try runningInit(user).pid).map {
+                    NotMovable(pid: $0.pid, name: $0.name, reason: $0.reason)
+                }
+            }
+        }
+    }
+}
+
+extension CheckpointReport {
+    /// CRIU begins to stop processes when it is asked: counted from there, the freeze is an upper bound.
+    init(_ report: DumpReport) {
+        self.init(
+            frozenAt: report.requested,
+            phases: [
+                "seize": report.requested.duration(to: report.seized),
+                "dump": report.seized.duration(to: report.dumped),
+                "detach": report.dumped.duration(to: report.finished),
+            ],
+            bytes: report.bytes
+        )
+    }
 }

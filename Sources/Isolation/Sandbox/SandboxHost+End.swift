@@ -25,8 +25,10 @@ extension SandboxHost {
 
     /// Removes all of a sandbox but its files. Every step is tried; the first failure is thrown.
     ///
-    /// - Parameter address: where the specification is not on disk any more; else taken from there, or from the link.
-    func end(_ user: String, address: SandboxAddress? = nil) throws {
+    /// - Parameters:
+    ///   - address: where the specification is not on disk any more; else taken from there, or from the link.
+    ///   - keepCut: leaves a whole cut where it is.
+    func end(_ user: String, address: SandboxAddress? = nil, keepCut: Bool = false) throws {
         var failure: (any Error)?
         func attempt(_ step: () throws -> Void) {
             do { try step() } catch { failure = failure ?? error }
@@ -52,7 +54,11 @@ extension SandboxHost {
             }
         }
         attempt { try rootfs(user).unmount() }
-        attempt { try Directories.removeTree(paths.runtime(user)) }
+        if keepCut && hasWholeCut(user) {
+            record(user).forgetProcess()
+        } else {
+            attempt { try Directories.removeTree(paths.runtime(user)) }
+        }
         if let failure { throw failure }
     }
 

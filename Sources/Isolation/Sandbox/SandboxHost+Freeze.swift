@@ -18,6 +18,10 @@ extension SandboxHost {
         try await locks.alone(user) { [self] in
             try IsolationError.wrapping("resume \(user)") {
                 let spec = try knownSpec(user)
+                // After a dump that comes to nothing: names that only the copy needed. None at a destination.
+                if let handle = try? runningInit(user) {
+                    LinkRemaps.remove(images: paths.cut(user), rootOf: handle.pid)
+                }
                 try network.routeHere(spec.address)
                 try network.filter.setBlocked(false, spec.address)
                 try cgroup(user).thaw()

@@ -35,7 +35,10 @@ extension SandboxHost {
         }
     }
 
-    private func prepareRootfs(_ spec: SandboxSpec, _ timer: inout PhaseTimer) throws -> SandboxRootfs {
+    /// Mounts the base and makes the writable layer. `writeNames`: for a first start; a sandbox that moves brings its own.
+    func prepareRootfs(
+        _ spec: SandboxSpec, _ timer: inout PhaseTimer, writeNames: Bool = true
+    ) throws -> SandboxRootfs {
         let base = try imageLock.withLock { _ in
             let base = try images.mount(spec.image)
             // From here on `unmount(except:)` sees that the image is in use.
@@ -46,7 +49,9 @@ extension SandboxHost {
         let rootfs = rootfs(spec.user)
         try rootfs.prepare(base: base)
         try rootfs.makeDevices()
-        try rootfs.writeNames(user: spec.user, address: spec.address, resolvers: configuration.resolvers)
+        if writeNames {
+            try rootfs.writeNames(user: spec.user, address: spec.address, resolvers: configuration.resolvers)
+        }
         timer.end("rootfs")
         return rootfs
     }
@@ -66,7 +71,7 @@ extension SandboxHost {
     }
 
     /// Refuses a second sandbox of a user; clears what one that has ended or crashed left.
-    func refuseRunning(_ user: String, _ cgroup: SandboxCgroup) throws {
+    func refuseRunning(_ user: String, _ cgroup: SandboxCgroup, keepCut: Bool = false) throws {
         if !cgroup.sandboxed().isEmpty {
             throw IsolationError(
                 .sandboxExists,
@@ -74,11 +79,11 @@ extension SandboxHost {
                 remedy: "attach to it, or remove it first (`smirun rm \(user)`)"
             )
         }
-        if cgroup.tree.exists || Directories.exists(paths.runtime(user)) { try end(user) }
+        if cgroup.tree.exists || Directories.exists(paths.runtime(user)) { try end(user, keepCut: keepCut) }
     }
 
-    private func undoLaunch(_ spec: SandboxSpec, keepFiles: Bool, addressIsOurs: Bool) {
-        try? end(spec.user, address: addressIsOurs ? spec.address : nil)
+    func undoLaunch(_ spec: SandboxSpec, keepFiles: Bool, keepCut: Bool = false, addressIsOurs: Bool) {
+        try? end(spec.user, address: addressIsOurs ? spec.address : nil, keepCut: keepCut)
         if !keepFiles { try? Directories.removeTree(paths.smi(spec.user)) }
         unmountUnusedImages()
     }

@@ -27,6 +27,10 @@ package final class SandboxHost: Sendable {
         var process: ProcessHandle?
         /// The same as a child, where this daemon started it and must reap it.
         var child: ChildProcess?
+        /// A `criu swrk` started in advance, for the next dump or the awaited restore.
+        var criu: CriuService?
+        /// The network of a sandbox that will be restored here.
+        var namespace: NetworkNamespace?
     }
 
     let paths: HostPaths
@@ -38,6 +42,7 @@ package final class SandboxHost: Sendable {
     let locks = UserLocks()
     let open = Mutex<[String: Open]>([:])
     let devices = Mutex<DevicePolicy?>(nil)
+    let installation = Mutex<CriuInstallation?>(nil)
     /// Held while base images are mounted or unmounted.
     let imageLock = Mutex<Void>(())
 
@@ -88,6 +93,7 @@ extension SandboxHost {
             try IsolationError.wrapping("prepare this host") {
                 try prepareDirectories()
                 try SandboxCgroup.prepareParent(root: paths.cgroupRoot, hierarchies: hierarchies)
+                try CgroupTree(paths.cgroupRoot + "/aux", in: hierarchies.filter(\.isUnified)).create()
                 try network.filter.prepare()
                 for (name, value) in Self.hostParameters { try FileContents.write(value, to: "/proc/sys/" + name) }
                 _ = try devicePolicy()
