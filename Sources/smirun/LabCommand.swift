@@ -11,7 +11,7 @@ struct LabCommand: ParsableCommand {
         abstract: "Hosts on this one machine, to try things on.",
         subcommands: [
             LabUpCommand.self, LabDownCommand.self, LabStatusCommand.self, LabExecCommand.self,
-            LabSuperviseCommand.self,
+            LabSuperviseCommand.self, LabDelayLinkCommand.self,
         ]
     )
 }
@@ -125,6 +125,18 @@ struct LabSuperviseCommand: ParsableCommand {
     func run() throws {
         let log = Logger(label: "lab") { StreamLogHandler.standardError(label: $0) }
         try LabSupervisor(layout: options.layout, log: log)?.run()
+    }
+}
+
+/// `smirun lab delay-link HOST`: started by the supervisor of a lab with delay.
+struct LabDelayLinkCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "delay-link", shouldDisplay: false)
+
+    @Argument var host: String
+    @OptionGroup var options: LabOptions
+
+    func run() throws {
+        try options.lab().delayLink(host)
     }
 }
 

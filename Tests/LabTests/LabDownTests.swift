@@ -117,6 +117,20 @@ extension LabRootTests {
             }
         }
 
+        @Test(arguments: [5, 60, 120, 200, 300, 450, 700])
+        func aLabWhoseMakerIsKilledOnTheWay(_ milliseconds: Int32) throws {
+            try LabFixture.with("interrupted") { fixture in
+                let before = try Traces.of(fixture.layout)
+                let options = fixture.layout.arguments + ["--binary", fixture.standIn]
+                let maker = try HelperCommand([#require(LabFixture.supervisor), "lab", "up"] + options).start()
+                _ = try maker.hasEnded(within: milliseconds)
+                try maker.signal(SIGKILL)
+                _ = try maker.wait()
+                _ = try fixture.lab.down()
+                try Traces.expect(fixture.layout, asBefore: before)
+            }
+        }
+
         @Test func processesOutsideTheLabAreNotTouched() throws {
             try LabFixture.with("outside") { fixture in
                 let outsider = try HelperCommand(["sleep", "1000"]).start()

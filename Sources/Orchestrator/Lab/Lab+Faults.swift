@@ -57,13 +57,15 @@ extension Lab {
             var record = try record()
             let target = try record.host(host)
             let index = target.index - 1
-            record.hosts[index].wantsDaemon = false
+            record.hosts[index].isKilled = true
             record.revision += 1
             try RecordFile.store(record, at: layout.record)
             // A supervisor that does not know yet would start a daemon in what is being killed.
             awaitSupervisor(revision: record.revision)
             try end(target)
-            if let fabric = record.fabric, fabric.isAlive { try LabFabric(fabric: fabric).disconnect(target) }
+            if let fabric = record.fabric, fabric.isAlive {
+                try LabFabric(fabric: fabric, isDelayed: record.plan.delay > 0).disconnect(target)
+            }
         }
     }
 
@@ -103,7 +105,7 @@ extension Lab {
             guard let fabric = record.fabric, fabric.isAlive, host.isAlive else {
                 throw LabError(.hostDown, cause: "\(name) is down", remedy: "run `smirun lab up` again")
             }
-            try body(&host, LabFabric(fabric: fabric))
+            try body(&host, LabFabric(fabric: fabric, isDelayed: record.plan.delay > 0))
             record.hosts[host.index - 1] = host
             try RecordFile.store(record, at: layout.record)
         }

@@ -8,7 +8,7 @@ extension Lab {
     /// - Throws: `alreadyUp` when a lab with another plan is up. On any failure nothing runs any more; the logs are kept.
     package func up(_ plan: LabPlan) throws(LabError) -> LabStatus {
         try exclusively { _ throws(LabError) in
-            try requireTools()
+            try requireTools(plan)
             if let record = LabRecord.load(layout), record.phase == .up, record.isOfThisBoot, tree.exists {
                 try requireSame(record, plan)
                 progress("the lab is up already: \(plan.summary)")
@@ -133,10 +133,13 @@ extension Lab {
         var starts: [(Int, LabNamespaces.Start)] = []
         for index in missing { starts.append((index, try namespaces.begin(record.hosts[index]))) }
         if let fabricStart { record.fabric = try namespaces.finish(fabricStart) }
-        for (index, start) in starts { record.hosts[index].holder = try namespaces.finish(start) }
+        for (index, start) in starts {
+            record.hosts[index].holder = try namespaces.finish(start)
+            record.hosts[index].isKilled = false
+        }
         try RecordFile.store(record, at: layout.record)
         guard let holder = record.fabric else { return }
-        let fabric = LabFabric(fabric: holder)
+        let fabric = LabFabric(fabric: holder, isDelayed: record.plan.delay > 0)
         if fabricIsNew {
             try fabric.makeBridge()
         } else {
@@ -153,6 +156,7 @@ extension Lab {
     func ensureSupervisor(_ record: LabRecord) throws(LabError) {
         if let running = RecordFile.load(SupervisorRecord.self, from: layout.supervisorRecord)?.process, running.isAlive
         {
+            running.signal(SIGCONT)
             WakeUp.send(layout.supervisorPipe)
             return
         }

@@ -66,7 +66,7 @@ package struct Lab: Sendable {
     }
 
     /// What must be there before anything is made.
-    func requireTools() throws(LabError) {
+    func requireTools(_ plan: LabPlan) throws(LabError) {
         let packages = [
             "ip": "iproute2", "tc": "iproute2", "nft": "nftables", "unshare": "util-linux", "nsenter": "util-linux",
             "mount": "mount", "sh": "dash", "sleep": "coreutils", "rm": "coreutils",
@@ -86,6 +86,17 @@ package struct Lab: Sendable {
                 remedy: "mount one: mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified"
             )
         }
+        if plan.delay > 0, access("/dev/net/tun", R_OK | W_OK) != 0 {
+            throw LabError(
+                .hostUnsuitable,
+                cause: "links cannot be delayed: /dev/net/tun is missing",
+                remedy: "load the module: modprobe tun"
+            )
+        }
+        try requireVisibleBinaries()
+    }
+
+    private func requireVisibleBinaries() throws(LabError) {
         for path in Set([binary, supervisor]).sorted() {
             guard access(path, X_OK) == 0 else {
                 throw LabError(.badArgument, cause: "\(path) is no program", remedy: "build smirun first: make build")

@@ -78,7 +78,7 @@ struct LabCluster {
         while true {
             let supervised = RecordFile.load(SupervisorRecord.self, from: layout.supervisorRecord)
             // A daemon just killed may be listed as ready for a while: it must also run.
-            missing = names.filter { !(supervised?.daemons[$0]?.process?.isAlive ?? false) }
+            missing = names.filter { !(supervised?.daemons[$0]?.isAlive ?? false) }
             if missing.isEmpty, access(socket, F_OK) == 0 {
                 missing = try names.filter(listed(first).notReady)
                 if missing.isEmpty { return }

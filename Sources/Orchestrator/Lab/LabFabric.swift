@@ -4,6 +4,8 @@ import LinuxSystem
 /// of its ends, since a queueing discipline shapes only what leaves through it.
 struct LabFabric {
     let fabric: ProcessIdentity
+    /// Whether each link passes through a process that delays it: then its ends are tap devices instead of a veth pair.
+    let isDelayed: Bool
 
     /// What each host's network namespace needs before its link comes up. Addresses are usable at once (no duplicate address
     /// detection), packets are forwarded to and from sandboxes, and may come by another way than they leave.
@@ -13,7 +15,7 @@ struct LabFabric {
         echo 1 > ipv4/ip_forward
         echo 0 > ipv4/conf/all/rp_filter
         echo 0 > ipv4/conf/default/rp_filter
-        for conf in all default eth0; do
+        for conf in all default $(ls ipv6/conf | grep -x eth0); do
             echo 0 > ipv6/conf/$conf/accept_dad
             echo 0 > ipv6/conf/$conf/accept_ra
         done
@@ -41,7 +43,9 @@ struct LabFabric {
         var links = ""
         for host in hosts {
             guard let holder = host.holder else { continue }
-            links += "link add \(host.port) type veth peer name eth0 netns \(holder.pid)\n"
+            links +=
+                isDelayed
+                ? Self.tap(host.port) : "link add \(host.port) type veth peer name eth0 netns \(holder.pid)\n"
             links += "link set \(host.port) master fabric up\n"
         }
         try run(inside: fabric, ["ip", "-batch", "-"], input: links, "linking the hosts to the fabric")
@@ -56,13 +60,19 @@ struct LabFabric {
     }
 
     private func addresses(_ host: LabHost) -> String {
-        """
-        link set lo up
-        link set eth0 address \(host.mac) up
-        addr add \(host.address)/24 dev eth0
-        addr add \(host.address6)/64 dev eth0 nodad
+        (isDelayed ? Self.tap("eth0") : "")
+            + """
+            link set lo up
+            link set eth0 address \(host.mac) up
+            addr add \(host.address)/24 dev eth0
+            addr add \(host.address6)/64 dev eth0 nodad
 
-        """
+            """
+    }
+
+    /// The queue is what the process that reads the device may be late by; a shaped link queues in tc's discipline.
+    private static func tap(_ name: String) -> String {
+        "tuntap add dev \(name) mode tap\nlink set \(name) txqueuelen 10000\n"
     }
 
     /// Gives the hosts' links, both ends, the rates that the hosts name.

@@ -11,6 +11,8 @@ package struct LabHost: Codable, Sendable, Equatable {
     package var holder: ProcessIdentity?
     /// Whether the supervisor is to run its daemon: not before the host has joined the cluster.
     package var wantsDaemon = false
+    /// Whether it was killed as a whole, and not made again since.
+    package var isKilled = false
     /// Whether it has joined the cluster, which it does once.
     package var isMember = false
     /// Its link's rate, each way.
@@ -85,8 +87,8 @@ struct LabRecord: Codable, Sendable {
 
 /// What the supervisor runs; written by the supervisor.
 package struct SupervisorRecord: Codable, Sendable, Equatable {
-    /// What a host's daemon is doing.
-    package struct Daemon: Codable, Sendable, Equatable {
+    /// What one supervised process is doing.
+    package struct Service: Codable, Sendable, Equatable {
         package enum State: String, Codable, Sendable {
             case running
             /// Died at once, several times in a row; started again later.
@@ -95,21 +97,49 @@ package struct SupervisorRecord: Codable, Sendable, Equatable {
             case hostDown = "host-down"
         }
 
-        package var state: State
+        package var state = State.running
         /// Nil while it does not run.
         package var process: ProcessIdentity?
-        /// How many times it was started again.
-        package var restarts = 0
+        /// How many times it was started.
+        package var starts = 0
         /// How many times in a row it died right after its start.
         package var failures = 0
         /// How it ended last, where that is known.
         package var lastExit: Int32?
+
+        /// Whether its process runs now.
+        package var isAlive: Bool { process?.isAlive ?? false }
     }
 
     package var process: ProcessIdentity?
     /// Revision of the lab's record that it has acted on.
     package var revision = 0
-    package var daemons: [String: Daemon] = [:]
+    /// The hosts' daemons, by host.
+    package var daemons: [String: Service] = [:]
+    /// The processes that delay the hosts' links, by host; none in a lab without delay.
+    package var links: [String: Service] = [:]
+
+    /// The record of a supervised process.
+    subscript(task: SupervisedTask) -> Service {
+        get { (task.role == .daemon ? daemons[task.host] : links[task.host]) ?? Service() }
+        set {
+            switch task.role {
+            case .daemon: daemons[task.host] = newValue
+            case .link: links[task.host] = newValue
+            }
+        }
+    }
+}
+
+/// Something that the supervisor keeps running.
+struct SupervisedTask: Hashable, Sendable {
+    enum Role: String, Sendable {
+        case daemon
+        case link
+    }
+
+    let host: String
+    let role: Role
 }
 
 /// A file that holds one JSON document, replaced as a whole.

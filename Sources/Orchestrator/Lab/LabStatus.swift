@@ -58,7 +58,7 @@ extension Lab {
     private func status(
         of host: LabHost,
         _ record: LabRecord,
-        _ daemon: SupervisorRecord.Daemon?
+        _ daemon: SupervisorRecord.Service?
     ) -> LabStatus.Host {
         let holder = host.isAlive ? host.holder : nil
         let process = daemon?.process.flatMap { $0.isAlive ? $0 : nil }
@@ -68,7 +68,7 @@ extension Lab {
             addresses: [host.address, host.address6],
             holder: holder?.pid,
             daemon: process?.pid,
-            restarts: max(0, daemon?.restarts ?? 0),
+            restarts: max(0, (daemon?.starts ?? 0) - 1),
             rate: host.rate.description,
             delay: record.plan.delay,
             cut: host.isCut,
@@ -81,7 +81,7 @@ extension Lab {
     private func state(
         _ holder: ProcessIdentity?,
         _ process: ProcessIdentity?,
-        _ daemon: SupervisorRecord.Daemon?
+        _ daemon: SupervisorRecord.Service?
     ) -> String {
         if holder == nil { return "down" }
         if let process { return process.state.map { $0 == "T" || $0 == "t" } ?? false ? "stopped" : "running" }

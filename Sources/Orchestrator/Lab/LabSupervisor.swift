@@ -2,7 +2,7 @@ import Foundation
 import LinuxSystem
 import Logging
 
-/// Runs the hosts' daemons: starts them, sees them end (pidfd), starts them again. One process, `smirun lab supervise`,
+/// Runs the hosts' daemons, and what delays their links: starts them, sees them end (pidfd), starts them again. One process, `smirun lab supervise`,
 /// outside every host; it may itself be killed at any time: the daemons go on, and the next supervisor adopts them.
 package final class LabSupervisor {
     private let layout: LabLayout
@@ -11,10 +11,10 @@ package final class LabSupervisor {
     private let wakeUps: Descriptor
     private var lab: LabRecord
     private var state: SupervisorRecord
-    private var running: [String: Watched] = [:]
-    private var postponed: [String: ContinuousClock.Instant] = [:]
+    private var running: [SupervisedTask: Watched] = [:]
+    private var postponed: [SupervisedTask: ContinuousClock.Instant] = [:]
 
-    /// A daemon that runs: a child of ours, or one adopted.
+    /// A process that runs: a child of ours, or one adopted.
     private struct Watched {
         let handle: ProcessHandle
         let child: ChildProcess?
@@ -29,7 +29,6 @@ package final class LabSupervisor {
 
     /// Takes over the lab's daemons. Nil when another supervisor runs them already.
     package init?(layout: LabLayout, log: Logger) throws(LabError) {
-        guard let lab = LabRecord.load(layout) else { throw LabError.notUp }
         let lock = try during("taking the supervisor's lock") { () throws(SyscallError) in
             // The one before may just be ending.
             try FileLock.take(layout.supervisorLock, before: .now + .seconds(2))
@@ -38,10 +37,12 @@ package final class LabSupervisor {
         self.layout = layout
         self.lock = lock
         self.log = log
-        self.lab = lab
         self.wakeUps = try during("opening the supervisor's wake-up pipe") { () throws(SyscallError) in
             try WakeUp.listen(layout.supervisorPipe)
         }
+        // Only now: a change made before the pipe was there is in the record, a later one comes with a wake-up.
+        guard let lab = LabRecord.load(layout) else { throw LabError.notUp }
+        self.lab = lab
         self.state = RecordFile.load(SupervisorRecord.self, from: layout.supervisorRecord) ?? SupervisorRecord()
         self.state.process = ProcessIdentity(pid: getpid())
     }
@@ -59,74 +60,91 @@ package final class LabSupervisor {
         }
     }
 
-    /// Watches the daemons that an earlier supervisor left running.
+    /// Watches what an earlier supervisor left running.
     private func adopt() {
         for host in lab.hosts {
-            let cgroup = CgroupTree(layout.cgroup(of: host.name) + "/daemon")
-            guard let process = daemonProcess(of: host, in: cgroup), let handle = process.handle else { continue }
-            running[host.name] = Watched(handle: handle, child: nil, since: .now)
-            state.daemons[host.name, default: .init(state: .running)].state = .running
-            state.daemons[host.name]?.process = process
-            log.info("daemon adopted", metadata: ["host": "\(host.name)", "pid": "\(process.pid)"])
+            for task in tasks(of: host) {
+                guard let process = leftRunning(task), let handle = process.handle else { continue }
+                running[task] = Watched(handle: handle, child: nil, since: .now)
+                state[task].state = .running
+                state[task].process = process
+                log.info("adopted", metadata: metadata(task, ["pid": "\(process.pid)"]))
+            }
         }
     }
 
-    /// The daemon that the record names, or else the one in the host's cgroup: a supervisor that was killed between the
+    /// What is to run for a host. Its link does so from the start, as the host joins the cluster over it.
+    private func tasks(of host: LabHost) -> [SupervisedTask] {
+        if host.isKilled { return [] }
+        let link = lab.plan.delay > 0 ? [SupervisedTask(host: host.name, role: .link)] : []
+        return link + (host.wantsDaemon ? [SupervisedTask(host: host.name, role: .daemon)] : [])
+    }
+
+    /// The process that the record names, or else the one in the task's cgroup: a supervisor that was killed between the
     /// start and the record left only that.
-    private func daemonProcess(of host: LabHost, in cgroup: CgroupTree) -> ProcessIdentity? {
-        if let known = state.daemons[host.name]?.process, known.isAlive { return known }
-        let command = [lab.binary, "daemon"]
-        return cgroup.processes().compactMap { ProcessIdentity(pid: $0) }.first { process in
+    private func leftRunning(_ task: SupervisedTask) -> ProcessIdentity? {
+        if let known = state[task].process, known.isAlive { return known }
+        let command = task.role == .daemon ? [lab.binary, "daemon"] : [lab.supervisor, "lab", "delay-link"]
+        return cgroup(task).processes().compactMap { ProcessIdentity(pid: $0) }.first { process in
             let line = (try? FileContents.string(of: "/proc/\(process.pid)/cmdline")) ?? ""
             let words = line.split(separator: "\0").map(String.init)
+            // A script has its interpreter in front.
             return words.starts(with: command) || words.dropFirst().starts(with: command)
         }
     }
 
     private func startWhatIsWanted() {
-        for host in lab.hosts where host.wantsDaemon && running[host.name] == nil {
-            guard host.isAlive else {
-                state.daemons[host.name, default: .init(state: .hostDown)].state = .hostDown
-                state.daemons[host.name]?.process = nil
-                postponed[host.name] = nil
-                continue
+        for host in lab.hosts {
+            for task in tasks(of: host) where running[task] == nil {
+                guard host.isAlive else {
+                    state[task].state = .hostDown
+                    state[task].process = nil
+                    postponed[task] = nil
+                    continue
+                }
+                if let due = postponed[task], due > .now { continue }
+                postponed[task] = nil
+                start(task, host)
             }
-            if let due = postponed[host.name], due > .now { continue }
-            postponed[host.name] = nil
-            start(host)
         }
     }
 
-    private func start(_ host: LabHost) {
-        var daemon = state.daemons[host.name] ?? .init(state: .running, restarts: -1)
-        daemon.restarts += 1
+    private func start(_ task: SupervisedTask, _ host: LabHost) {
         do {
-            let child = try command(for: host).start(output(of: host))
-            daemon.process = ProcessIdentity(pid: child.pid)
-            daemon.state = .running
+            let child = try command(task, host).start(output(of: host))
+            state[task].process = ProcessIdentity(pid: child.pid)
+            state[task].state = .running
+            state[task].starts += 1
             if let handle = try ProcessHandle(pid: child.pid) {
-                running[host.name] = Watched(handle: handle, child: child, since: .now)
+                running[task] = Watched(handle: handle, child: child, since: .now)
             }
-            log.info("daemon started", metadata: ["host": "\(host.name)", "pid": "\(child.pid)"])
+            log.info("started", metadata: metadata(task, ["pid": "\(child.pid)"]))
         } catch {
-            log.error("daemon not started", metadata: ["host": "\(host.name)", "error": "\(error)"])
-            daemon.failures += 1
-            daemon.state = .backingOff
-            postponed[host.name] = .now + Self.pause(after: daemon.failures)
+            log.error("not started", metadata: metadata(task, ["error": "\(error)"]))
+            postpone(task, failures: state[task].failures + 1)
         }
-        state.daemons[host.name] = daemon
     }
 
-    private func command(for host: LabHost) throws(SyscallError) -> HelperCommand {
-        var command = HelperCommand([lab.binary, "daemon", "--config", layout.configurationFile])
+    private func command(_ task: SupervisedTask, _ host: LabHost) throws(SyscallError) -> HelperCommand {
+        var command: HelperCommand
+        switch task.role {
+        case .daemon:
+            command = HelperCommand([lab.binary, "daemon", "--config", layout.configurationFile])
+            command.namespacesOf = host.holder?.pid
+        case .link:
+            command = HelperCommand([lab.supervisor, "lab", "delay-link", host.name] + layout.arguments)
+        }
         command.environment = lab.environment
         command.directory = "/"
         command.newSession = true
-        command.namespacesOf = host.holder?.pid
-        let cgroup = CgroupTree(layout.cgroup(of: host.name) + "/daemon")
+        let cgroup = cgroup(task)
         try cgroup.create()
         command.cgroup = cgroup
         return command
+    }
+
+    private func cgroup(_ task: SupervisedTask) -> CgroupTree {
+        CgroupTree(layout.cgroup(of: task.host) + "/" + task.role.rawValue)
     }
 
     private func output(of host: LabHost) throws(SyscallError) -> [Int32: Descriptor] {
@@ -134,7 +152,7 @@ package final class LabSupervisor {
         return [1: log, 2: log]
     }
 
-    /// Waits for a daemon's end, a wake-up, or the time to start one again.
+    /// Waits for the end of a process, a wake-up, or the time to start one again.
     private func waitForNews() {
         let watched = Array(running)
         var files = [pollfd(fd: wakeUps.raw, events: Int16(POLLIN), revents: 0)]
@@ -142,29 +160,31 @@ package final class LabSupervisor {
         let timeout = postponed.values.min().map(\.millisecondsLeft) ?? -1
         guard poll(&files, nfds_t(files.count), timeout) > 0 else { return }
         if files[0].revents != 0 { WakeUp.drain(wakeUps) }
-        for (file, (host, daemon)) in zip(files.dropFirst(), watched) where file.revents != 0 {
-            ended(host, daemon)
+        for (file, (task, process)) in zip(files.dropFirst(), watched) where file.revents != 0 {
+            ended(task, process)
         }
     }
 
-    private func ended(_ host: String, _ daemon: Watched) {
-        running[host] = nil
-        let status = (try? daemon.child?.wait())?.code
-        var entry = state.daemons[host] ?? .init(state: .running)
-        entry.process = nil
-        entry.lastExit = status
+    private func ended(_ task: SupervisedTask, _ process: Watched) {
+        running[task] = nil
+        let status = (try? process.child?.wait())?.code
+        state[task].process = nil
+        state[task].lastExit = status
         let short = status == 128 + SIGKILL ? Self.shortLifeOfKilled : Self.shortLife
-        entry.failures = daemon.since.duration(to: .now) < short ? entry.failures + 1 : 0
-        let pause = Self.pause(after: entry.failures)
-        if pause > .zero {
-            entry.state = .backingOff
-            postponed[host] = .now + pause
-        }
-        state.daemons[host] = entry
-        let data: Logger.Metadata = [
-            "host": "\(host)", "status": "\(status.map(String.init) ?? "unknown")", "pause": "\(pause)",
-        ]
-        log.warning("daemon ended", metadata: data)
+        postpone(task, failures: process.since.duration(to: .now) < short ? state[task].failures + 1 : 0)
+        log.warning("ended", metadata: metadata(task, ["status": "\(status.map(String.init) ?? "unknown")"]))
+    }
+
+    private func postpone(_ task: SupervisedTask, failures: Int) {
+        state[task].failures = failures
+        let pause = Self.pause(after: failures)
+        guard pause > .zero else { return }
+        state[task].state = .backingOff
+        postponed[task] = .now + pause
+    }
+
+    private func metadata(_ task: SupervisedTask, _ more: Logger.Metadata) -> Logger.Metadata {
+        more.merging(["host": "\(task.host)", "task": "\(task.role)"]) { first, _ in first }
     }
 
     /// How long to wait before the next start, after so many early deaths in a row; the first is forgiven.
