@@ -45,6 +45,7 @@ package final class MemoryStore: ClusterStore {
         return state.withLock { $0.below(prefix) }
     }
 
+    @discardableResult
     package func put(
         _ key: String,
         _ value: [UInt8],
@@ -64,6 +65,7 @@ package final class MemoryStore: ClusterStore {
         }
     }
 
+    @discardableResult
     package func delete(_ key: String, expect: StoreExpectation) async throws(StoreError) -> Int64 {
         let text = key
         let key = try StoreKey(key)

@@ -57,6 +57,7 @@ package final class RemoteStore: ClusterStore {
         }
     }
 
+    @discardableResult
     package func put(
         _ key: String,
         _ value: [UInt8],
@@ -80,6 +81,7 @@ package final class RemoteStore: ClusterStore {
         }
     }
 
+    @discardableResult
     package func delete(_ key: String, expect: StoreExpectation) async throws(StoreError) -> Int64 {
         _ = try StoreKey(key)
         let request = Smirun_V1_StoreDeleteRequest.with {

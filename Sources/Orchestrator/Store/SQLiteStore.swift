@@ -62,6 +62,7 @@ package final class SQLiteStore: ClusterStore {
         return try await read { db in try SQLiteSchema.entries(db, below: prefix) }
     }
 
+    @discardableResult
     package func put(
         _ key: String,
         _ value: [UInt8],
@@ -76,6 +77,7 @@ package final class SQLiteStore: ClusterStore {
         }
     }
 
+    @discardableResult
     package func delete(_ key: String, expect: StoreExpectation) async throws(StoreError) -> Int64 {
         let key = try StoreKey(key)
         return try await commit(key, expect) { db, current in
