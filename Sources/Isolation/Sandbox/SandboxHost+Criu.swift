@@ -42,7 +42,8 @@ extension SandboxHost {
             try Descriptor(open: path, O_RDONLY | O_DIRECTORY)
         }
         return try CriuService.start(
-            criu(), context: .dump(networkNamespace: namespace.descriptor, helpers: helpers)
+            criu(),
+            context: .dump(networkNamespace: namespace.descriptor, helpers: helpers)
         )
     }
 
@@ -113,8 +114,8 @@ extension SandboxHost {
         do {
             if !keepCut { try rootfs(user).clear() }
             var timer = PhaseTimer()
-            _ = try prepareRootfs(spec, &timer, writeNames: false)
-            try Directories.make(paths.cut(user))
+            _ = try prepareRootfs(spec, &timer, fill: false)
+            try Directories.make(paths.runtime(user))
             try cgroup.create(limits: spec.limits, devices: devicePolicy())
             let namespace = try network.attach(user, spec.address, blocked: true)
             open.withLock { $0[user, default: Open()].namespace = namespace }
@@ -151,7 +152,9 @@ extension SandboxHost {
         let cgroup = try cgroup(user)
         guard let namespace = open.withLock({ $0[user]?.namespace }) else {
             throw IsolationError(
-                .restoreFailed, cause: "nothing is prepared here for \(user)", remedy: "start the hand-off again"
+                .restoreFailed,
+                cause: "nothing is prepared here for \(user)",
+                remedy: "start the hand-off again"
             )
         }
         let rootfs = rootfs(user)

@@ -1,5 +1,6 @@
 import Glibc
 import LinuxSystem
+import Synchronization
 
 extension SandboxHost {
     /// Exists once everything that a restore needs has arrived.
@@ -7,14 +8,27 @@ extension SandboxHost {
 
     /// CRIU's images as chunks of at most 256 KB, valid while the sandbox is frozen.
     package func readCut(_ user: String) -> any ChunkSource {
-        CutSource(directory: paths.cut(user))
+        TreeSource(directory: paths.cut(user), rules: .cut)
+    }
+
+    /// The rootfs's writable layer as chunks of at most 256 KB, valid while the sandbox is frozen.
+    package func readUpper(_ user: String) -> any ChunkSource {
+        TreeSource(directory: rootfs(user).upper, rules: .upper)
     }
 
     /// Takes the images of a cut.
     package func cutSink(_ user: String) async throws -> any ChunkSink {
         try IsolationError.wrapping("take the images of \(user)") {
+            try removeCut(user)
+            return try TreeWriter(directory: paths.cut(user), rules: .cut)
+        }
+    }
+
+    /// Takes the writable layer of a cut; path traversal and device nodes in it are refused.
+    package func upperSink(_ user: String) async throws -> any ChunkSink {
+        try IsolationError.wrapping("take the files of \(user)") {
             unlink(seal(user))
-            return try CutSink(directory: paths.cut(user))
+            return try TreeWriter(directory: rootfs(user).upper, rules: .upper)
         }
     }
 
@@ -35,5 +49,29 @@ extension SandboxHost {
     func removeCut(_ user: String) throws(SyscallError) {
         unlink(seal(user))
         try Directories.removeTree(paths.cut(user))
+    }
+}
+
+/// A tree that is opened when its first chunk is asked for.
+private final class TreeSource: ChunkSource {
+    private let directory: String
+    private let rules: TreeRules
+    private let reader = Mutex<TreeReader?>(nil)
+
+    init(directory: String, rules: TreeRules) {
+        self.directory = directory
+        self.rules = rules
+    }
+
+    func next() async throws -> [UInt8]? {
+        try await offload { [self] in
+            let reader = try reader.withLock { opened in
+                if let opened { return opened }
+                let made = try TreeReader(directory: directory, rules: rules)
+                opened = made
+                return made
+            }
+            return try reader.nextChunk()
+        }
     }
 }

@@ -35,9 +35,11 @@ extension SandboxHost {
         }
     }
 
-    /// Mounts the base and makes the writable layer. `writeNames`: for a first start; a sandbox that moves brings its own.
+    /// Mounts the base and makes the writable layer. `fill`: for a start; a sandbox that moves brings its own.
     func prepareRootfs(
-        _ spec: SandboxSpec, _ timer: inout PhaseTimer, writeNames: Bool = true
+        _ spec: SandboxSpec,
+        _ timer: inout PhaseTimer,
+        fill: Bool = true
     ) throws -> SandboxRootfs {
         let base = try imageLock.withLock { _ in
             let base = try images.mount(spec.image)
@@ -48,8 +50,8 @@ extension SandboxHost {
         timer.end("image")
         let rootfs = rootfs(spec.user)
         try rootfs.prepare(base: base)
-        try rootfs.makeDevices()
-        if writeNames {
+        if fill {
+            try rootfs.makeDevices()
             try rootfs.writeNames(user: spec.user, address: spec.address, resolvers: configuration.resolvers)
         }
         timer.end("rootfs")

@@ -7,7 +7,7 @@ import Synchronization
 /// Calls on one user are carried out one after the other, those on different users side by side; the work blocks threads
 /// of its own. What outlives the daemon (processes, cgroups, links, packet filter, files) is the truth, the memory of this
 /// object only a cache of it.
-package final class SandboxHost: Sendable {
+package final class SandboxHost: SandboxHosting {
     /// What can be configured of a host's sandboxes.
     package struct Configuration: Sendable {
         /// The IPv4 network of all SMIs of the cluster.
