@@ -120,7 +120,7 @@ struct PredictSession {
             return
         }
         if parsed.record.kind.isAssociation {
-            predictor.prepare(parsed.record, leads: leads)
+            predictor.core.prepare(parsed.record, leads: leads)
             answer(parsed, buffer)
         }
         predictor.learn(parsed.record)
@@ -144,7 +144,7 @@ struct PredictSession {
     private mutating func name(_ ap: Int32) {
         while names.count <= Int(ap) {
             var bytes: [UInt8] = []
-            JSONBytes.string(predictor.index.names[names.count], into: &bytes)
+            JSONBytes.string(predictor.core.index.names[names.count], into: &bytes)
             names.append(bytes)
         }
         out += names[Int(ap)]
@@ -166,9 +166,9 @@ struct PredictSession {
         put(",\"t\":")
         JSONBytes.echo(buffer[line.time], value: line.record.time, into: &out)
         put(",\"ap\":")
-        name(predictor.outcome.ap)
+        name(predictor.core.outcome.ap)
         put(",\"next\":[")
-        for (place, step) in predictor.outcome.steps.prefix(Self.told).enumerated() {
+        for (place, step) in predictor.core.outcome.steps.prefix(Self.told).enumerated() {
             put(place == 0 ? "{\"ap\":" : ",{\"ap\":")
             name(step.ap)
             put(",\"p\":")
@@ -182,7 +182,7 @@ struct PredictSession {
             put(place == 0 ? "\"" : ",\"")
             out += lead
             put("\":[")
-            for (rank, expected) in predictor.outcome.horizons[place].prefix(replicas).enumerated() {
+            for (rank, expected) in predictor.core.outcome.horizons[place].prefix(replicas).enumerated() {
                 if rank > 0 { put(",") }
                 name(expected.ap)
             }

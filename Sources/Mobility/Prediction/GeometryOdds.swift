@@ -13,9 +13,9 @@ package struct GeometryOdds {
         return ((speed * 4 + recency) * 8 + min(rank / 2, 7)) * 8 + turn
     }
 
-    mutating func learn(_ sample: Sample, _ hit: Int) {
-        for c in sample.candidates.indices {
-            let bucket = Int(sample.bucket[c])
+    mutating func learn(_ buckets: UnsafePointer<Int32>, _ count: Int, _ hit: Int) {
+        for c in 0..<count {
+            let bucket = Int(buckets[c])
             offered[bucket] += 1
             if c == hit { chosen[bucket] += 1 }
             if offered[bucket] > 20_000 {

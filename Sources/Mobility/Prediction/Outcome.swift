@@ -3,10 +3,10 @@ struct Outcome {
     struct Step {
         var ap: Int32
         var probability: Float
-        /// Seconds: 50th, 10th and 90th percentile.
+        /// Median of the seconds.
         var median: Float
-        var low: Float
-        var high: Float
+        /// Place among the candidates of the evidence.
+        var candidate: Int32
     }
 
     struct Expected {
@@ -16,6 +16,8 @@ struct Outcome {
 
     var ap: Int32 = -1
     var previous: Int32 = -1
+    /// Where the evidence is kept.
+    var place = 0
     /// The most probable first.
     var steps: [Step] = []
     /// One list per lead time asked for.

@@ -1,128 +1,188 @@
-/// A small network that gives each of several candidates a score from features of its own and features that all share.
+/// A small network that scores candidates from features of their own and features that all of them share.
 ///
-/// score = direct · own + output · leaky(bias + Σ shared·W + Σ own·W). Trained online, one sample at a time, with
-/// gradients scaled by their running root mean square (RMSProp).
-package struct ScoringNetwork {
-    package typealias Vector = SIMD16<Float>
+/// score = output · act(bias + Σ shared·W + Σ own·W), with sixteen units of which the last `outputs` are linear and
+/// belong to one output each, the others leaky. Trained online by gradients that are scaled by their running root mean
+/// square (RMSProp), a few samples at a time. A whole sample is handled per call, since calls between files cost.
+package final class ScoringNetwork {
+    typealias Row = SIMD16<Float>
+    /// Samples per update.
+    static let batch = 4
 
     let ownCount: Int
     let sharedCount: Int
     let outputs: Int
     package var rate: Float
-    /// Rows: own features, shared features, bias; then one row per output.
-    private(set) var hidden: [Vector]
-    private(set) var output: [Vector]
-    /// `outputs` rows of `ownCount` + 1 (the last is the output's bias).
-    private(set) var direct: [Float]
-    private var hiddenSquare: [Vector]
-    private var outputSquare: [Vector]
-    private var directSquare: [Float]
-    private var hiddenGradient: [Vector]
-    private var outputGradient: [Vector]
-    private var directGradient: [Float]
-    private var sharedActivation: Vector = .zero
-    private var sharedGradient: Vector = .zero
+    /// Rows: own features, shared features, bias, outputs.
+    private let rows: Int
+    // SAFETY: the four blocks hold `rows` rows each, are owned by this object and freed by deinit; every index below is
+    // smaller than `rows` by construction.
+    private let weights: UnsafeMutablePointer<Row>
+    private let squares: UnsafeMutablePointer<Row>
+    private let gradient: UnsafeMutablePointer<Row>
+    /// 1 in the lanes of `outputs` that are trained.
+    private let trained: Row
+    private var waiting = 0
 
-    init(own: Int, shared: Int, outputs: Int, rate: Float, seed: UInt64) {
+    package init(own: Int, shared: Int, outputs: Int, rate: Float, seed: UInt64) {
         ownCount = own
         sharedCount = shared
         self.outputs = outputs
         self.rate = rate
+        rows = own + shared + 1 + outputs
+        weights = .allocate(capacity: rows)
+        squares = .allocate(capacity: rows)
+        gradient = .allocate(capacity: rows)
+        squares.initialize(repeating: Row(repeating: 1e-2), count: rows)
+        gradient.initialize(repeating: .zero, count: rows)
+        weights.initialize(repeating: .zero, count: rows)
         var generator = SeededGenerator(seed: seed)
         let scale = 1 / Float(own + shared).squareRoot()
-        hidden = (0..<(own + shared + 1)).map { _ in
-            var row = Vector.zero
-            for lane in 0..<16 { row[lane] = generator.symmetric() * scale }
-            return row
+        var mask = Row(repeating: 1)
+        for lane in (16 - outputs)..<16 { mask[lane] = 0 }
+        trained = mask
+        for row in 0..<rows {
+            var value = Row.zero
+            for lane in 0..<(16 - outputs) { value[lane] = generator.symmetric() * (row < rows - outputs ? scale : 0.1) }
+            weights[row] = value
         }
-        output = (0..<outputs).map { _ in
-            var row = Vector.zero
-            for lane in 0..<16 { row[lane] = generator.symmetric() * 0.1 }
-            return row
-        }
-        direct = Array(repeating: 0, count: outputs * (own + 1))
-        hiddenSquare = Array(repeating: Vector(repeating: 1e-2), count: own + shared + 1)
-        outputSquare = Array(repeating: Vector(repeating: 1e-2), count: outputs)
-        directSquare = Array(repeating: 1e-2, count: outputs * (own + 1))
-        hiddenGradient = Array(repeating: .zero, count: own + shared + 1)
-        outputGradient = Array(repeating: .zero, count: outputs)
-        directGradient = Array(repeating: 0, count: outputs * (own + 1))
+        for output in 0..<outputs { weights[own + shared + 1 + output][15 - output] = 1 }
     }
 
-    mutating func setDirect(_ output: Int, _ feature: Int, _ value: Float) {
-        direct[output * (ownCount + 1) + feature] = value
+    deinit {
+        weights.deallocate()
+        squares.deallocate()
+        gradient.deallocate()
     }
 
-    /// Takes the features that all candidates of a sample share.
-    mutating func setShared(_ features: [Float], at start: Int) {
-        var sum = hidden[ownCount + sharedCount]
-        for index in 0..<sharedCount { sum += hidden[ownCount + index] * features[start + index] }
-        sharedActivation = sum
-        sharedGradient = .zero
+    /// Sets the weight of the straight way from an own feature (or the bias: `ownCount`) to an output.
+    func setDirect(_ output: Int, _ feature: Int, _ value: Float) {
+        weights[feature == ownCount ? ownCount + sharedCount : feature][15 - output] = value
+    }
+
+    /// All weights, row by row.
+    package var parameters: [Float] {
+        get { (0..<(rows * 16)).map { weights[$0 / 16][$0 % 16] } }
+        set {
+            guard newValue.count == rows * 16 else { return }
+            for place in newValue.indices { weights[place / 16][place % 16] = newValue[place] }
+        }
+    }
+
+    var parameterCount: Int { rows * 16 }
+
+    @inline(__always)
+    private func leaky(_ value: Row) -> Row {
+        let positive = value.replacing(with: Row.zero, where: value .< Row.zero)
+        let slope = Row(repeating: 1) - trained * 0.9
+        return positive + (value - positive) * slope
     }
 
     @inline(__always)
-    private func activation(_ features: [Float], _ start: Int) -> Vector {
-        var sum = sharedActivation
-        for index in 0..<ownCount { sum += hidden[index] * features[start + index] }
+    private func sharedSum(_ shared: UnsafePointer<Float>) -> Row {
+        var sum = weights[ownCount + sharedCount]
+        for index in 0..<sharedCount { sum += weights[ownCount + index] * shared[index] }
         return sum
+    }
+
+    /// Scores `count` candidates whose own features stand one after another; row `output` of the outputs.
+    func score(
+        _ own: UnsafePointer<Float>,
+        _ count: Int,
+        shared: UnsafePointer<Float>,
+        output: Int = 0,
+        into scores: UnsafeMutablePointer<Float>
+    ) {
+        let common = sharedSum(shared)
+        let last = weights[ownCount + sharedCount + 1 + output]
+        for c in 0..<count {
+            let x = own + c * ownCount
+            var sum = common
+            for index in 0..<ownCount { sum += weights[index] * x[index] }
+            scores[c] = (leaky(sum) * last).sum()
+        }
+    }
+
+    /// Turns scores into probabilities that sum to 1.
+    static func softmax(_ scores: UnsafeMutablePointer<Float>, _ count: Int) {
+        var top = -Float.infinity
+        for c in 0..<count { top = max(top, scores[c]) }
+        var sum: Float = 0
+        for c in 0..<count {
+            scores[c] = FastMath.exp(scores[c] - top)
+            sum += scores[c]
+        }
+        for c in 0..<count { scores[c] /= sum }
+    }
+
+    /// Learns that candidate `hit` was the right one: a step down the gradient of -log softmax.
+    func learn(
+        _ own: UnsafePointer<Float>,
+        _ count: Int,
+        shared: UnsafePointer<Float>,
+        hit: Int,
+        weight: Float,
+        scratch: UnsafeMutablePointer<Float>
+    ) {
+        score(own, count, shared: shared, into: scratch)
+        Self.softmax(scratch, count)
+        let common = sharedSum(shared)
+        let last = ownCount + sharedCount + 1
+        var commonGradient = Row.zero
+        for c in 0..<count {
+            let slope = (scratch[c] - (c == hit ? 1 : 0)) * weight
+            if abs(slope) < 2e-3 { continue }
+            commonGradient += push(own + c * ownCount, common, slope, last)
+        }
+        finish(shared, commonGradient)
+    }
+
+    /// Learns quantiles (one output each) of `truth` for one candidate: steps down the gradients of the pinball loss.
+    func learnQuantiles(_ own: UnsafePointer<Float>, shared: UnsafePointer<Float>, truth: Float, _ quantiles: [Float]) {
+        let common = sharedSum(shared)
+        var commonGradient = Row.zero
+        for (output, quantile) in quantiles.enumerated() {
+            var value: Float = 0
+            score(own, 1, shared: shared, output: output, into: &value)
+            let slope = value > truth ? 1 - quantile : -quantile
+            commonGradient += push(own, common, slope, ownCount + sharedCount + 1 + output)
+        }
+        finish(shared, commonGradient)
+    }
+
+    /// Learns whether something happened: a step down the gradient of the logistic loss.
+    func learnEvent(_ own: UnsafePointer<Float>, shared: UnsafePointer<Float>, happened: Bool) {
+        var value: Float = 0
+        score(own, 1, shared: shared, into: &value)
+        let probability = 1 / (1 + FastMath.exp(-value))
+        let slope = probability - (happened ? 1 : 0)
+        finish(shared, push(own, sharedSum(shared), slope, ownCount + sharedCount + 1))
     }
 
     @inline(__always)
-    private func leaky(_ value: Vector) -> Vector {
-        value.replacing(with: value * 0.1, where: value .< 0)
+    private func push(_ x: UnsafePointer<Float>, _ common: Row, _ slope: Float, _ last: Int) -> Row {
+        var sum = common
+        for index in 0..<ownCount { sum += weights[index] * x[index] }
+        gradient[last] += leaky(sum) * slope * trained
+        let straight = weights[last] * slope
+        let back = straight.replacing(with: straight * (Row(repeating: 1) - trained * 0.9), where: sum .< Row.zero)
+        for index in 0..<ownCount { gradient[index] += back * x[index] }
+        return back
     }
 
-    /// Score of the candidate whose own features begin at `start`.
-    func score(_ features: [Float], at start: Int, output row: Int = 0) -> Float {
-        let h = leaky(activation(features, start))
-        var sum = (h * output[row]).sum() + direct[row * (ownCount + 1) + ownCount]
-        for index in 0..<ownCount { sum += direct[row * (ownCount + 1) + index] * features[start + index] }
-        return sum
-    }
-
-    /// Adds the gradient of a candidate, `slope` being the derivative of the loss by its score.
-    mutating func accumulate(_ features: [Float], at start: Int, slope: Float, output row: Int = 0) {
-        let raw = activation(features, start)
-        let h = leaky(raw)
-        outputGradient[row] += h * slope
-        var back = output[row] * slope
-        back.replace(with: back * 0.1, where: raw .< 0)
-        for index in 0..<ownCount {
-            let value = features[start + index]
-            hiddenGradient[index] += back * value
-            directGradient[row * (ownCount + 1) + index] += slope * value
+    @inline(__always)
+    private func finish(_ shared: UnsafePointer<Float>, _ common: Row) {
+        for index in 0..<sharedCount { gradient[ownCount + index] += common * shared[index] }
+        gradient[ownCount + sharedCount] += common
+        waiting += 1
+        guard waiting == Self.batch else { return }
+        waiting = 0
+        let keep: Float = 0.998
+        for row in 0..<rows {
+            let g = gradient[row]
+            let square = squares[row] * keep + g * g * (1 - keep)
+            squares[row] = square
+            weights[row] -= g * rate / (square.squareRoot() + 1e-4)
+            gradient[row] = .zero
         }
-        directGradient[row * (ownCount + 1) + ownCount] += slope
-        sharedGradient += back
-    }
-
-    /// Moves the weights against the gradient accumulated since the last call.
-    mutating func update(_ features: [Float], sharedAt start: Int) {
-        for index in 0..<sharedCount { hiddenGradient[ownCount + index] = sharedGradient * features[start + index] }
-        hiddenGradient[ownCount + sharedCount] = sharedGradient
-        let keep: Float = 0.999
-        for index in hidden.indices {
-            let g = hiddenGradient[index]
-            let square = hiddenSquare[index] * keep + g * g * (1 - keep)
-            hiddenSquare[index] = square
-            hidden[index] -= g * rate / (square.squareRoot() + 1e-4)
-            hiddenGradient[index] = .zero
-        }
-        for index in output.indices {
-            let g = outputGradient[index]
-            let square = outputSquare[index] * keep + g * g * (1 - keep)
-            outputSquare[index] = square
-            output[index] -= g * rate / (square.squareRoot() + 1e-4)
-            outputGradient[index] = .zero
-        }
-        for index in direct.indices {
-            let g = directGradient[index]
-            let square = directSquare[index] * keep + g * g * (1 - keep)
-            directSquare[index] = square
-            direct[index] -= g * rate / (square.squareRoot() + 1e-4)
-            directGradient[index] = 0
-        }
-        sharedGradient = .zero
     }
 }

@@ -7,8 +7,10 @@ struct Visit {
     var time: Double = 0
 }
 
-/// One association of a user's history in four bytes.
+/// One association of a user's history in four bytes: 20 bits access point, 6 dwell, 5 time of day, 1 start.
 struct PackedVisit {
+    /// Access points that fit.
+    static let apLimit = 1 << 20
     let bits: UInt32
 
     init(bits: UInt32) { self.bits = bits }
@@ -20,11 +22,20 @@ struct PackedVisit {
     }
 
     var ap: Int32 { Int32(bits & 0xf_ffff) }
-    var logDwell: Float { (Float((bits >> 20) & 63) - 1.5) / 9 }
-    var hasDwell: Bool { (bits >> 20) & 63 != 0 }
     var slot: UInt32 { (bits >> 26) & 31 }
     /// Whether the visit began a session, so that the one before it in the history did not lead to it.
     var starts: Bool { bits >> 31 != 0 }
+
+    /// The same visit with a dwell.
+    func staying(_ logDwell: Float) -> PackedVisit {
+        PackedVisit(ap: ap, logDwell: logDwell, slot: slot, starts: starts)
+    }
+
+    /// The time of day in 1/32 days.
+    static func slot(_ time: Double) -> UInt32 {
+        let inDay = time - (time / 86_400).rounded(.down) * 86_400
+        return UInt32(inDay / 2_700) & 31
+    }
 }
 
 /// What is kept of one user: the last few associations and a bounded history of where the user went.
@@ -35,13 +46,18 @@ struct UserState {
     var recentUsed = 0
     /// Where the pass that began with each of `recent` is kept (`PassMemory`).
     var passes: InlineArray<6, PassHandle> = .init(repeating: PassHandle())
-    /// Oldest first.
-    var history: [UInt32] = []
-    /// Whether the last record was a stop, and when.
-    var stopped = false
-    var lastTime = -Double.infinity
     /// Where in the pool the predictions made at each of `recent` wait for their outcome.
     var pending: InlineArray<6, PassHandle> = .init(repeating: PassHandle())
     /// The same for the association in question, until it is learned.
     var staged = PassHandle()
+    /// `PackedVisit`s, oldest first.
+    var history: [UInt32] = []
+    var lastTime = -Double.infinity
+    /// Flaps in a row.
+    var flaps: Int32 = 0
+
+    /// Whether the association begins a session that does not go on from where the user was.
+    func isFresh(_ record: RoamingRecord) -> Bool {
+        recentUsed == 0 || record.kind == .start && record.absoluteTime - lastTime > 30
+    }
 }

@@ -1,0 +1,140 @@
+/// The predictor's state and its order of work; `Predictor` is its public face.
+package struct PredictorCore {
+    let configuration: Predictor.Configuration
+    var index: AccessPointIndex
+    var users: [UserState] = []
+    var userNumbers: [String: Int] = [:]
+    var memory: PassMemory
+    package var geometry = GeometryOdds()
+    package let models: Models
+    let pool: SamplePool
+    let scratch: Scratch
+    let slots: SlotTable
+    /// The prediction last prepared.
+    var outcome = Outcome()
+    package var trained = 0
+    package var missing = 0
+
+    init(map: APMap, configuration: Predictor.Configuration) {
+        self.configuration = configuration
+        index = AccessPointIndex(map)
+        memory = PassMemory(capacity: configuration.passLimit)
+        models = Models()
+        pool = SamplePool(capacity: configuration.pendingLimit)
+        scratch = Scratch(voteLimit: max(configuration.passLimit, configuration.historyLimit))
+        slots = SlotTable()
+        memory.reserve(index.count)
+        slots.reserve(index.count)
+    }
+
+    mutating func userNumber(_ name: String) -> Int {
+        if let known = userNumbers[name] { return known }
+        userNumbers[name] = users.count
+        users.append(UserState())
+        return users.count - 1
+    }
+
+    mutating func apNumber(_ name: String) -> Int32 {
+        if let known = index.lookUp(name) { return known }
+        let number = index.number(of: name)
+        memory.reserve(index.count)
+        slots.reserve(index.count)
+        return number
+    }
+
+    /// Leaves the prediction in `outcome` and its evidence in the pool of those that wait for their outcome.
+    mutating func prepare(_ record: RoamingRecord, leads: [Double]) {
+        let user = userNumber(record.user)
+        let ap = apNumber(record.ap)
+        let track = Track(users[user], ap, record, index)
+        let handle = pool.take()
+        let place = Int(handle.place)
+        let totals = gather(user, track, place)
+        describe(track, totals, place)
+        let values = pool.values(place)
+        let count = pool.headers[place].count
+        models.next.score(
+            values + SampleLayout.own,
+            count,
+            shared: values + SampleLayout.shared,
+            into: scratch.probability
+        )
+        ScoringNetwork.softmax(scratch.probability, count)
+        describeDwell(track, totals, place)
+        rank(track, place)
+        anticipate(user, track, totals, place, leads)
+        users[user].staged = handle
+    }
+
+    /// Puts the candidates in order and estimates when.
+    private mutating func rank(_ track: Track, _ place: Int) {
+        let values = pool.values(place)
+        let numbers = pool.numbers(place) + SampleLayout.candidates
+        let count = pool.headers[place].count
+        outcome.ap = track.visits[0].ap
+        outcome.previous = track.previous[0]
+        outcome.flap = track.flap
+        models.dwell.score(values + SampleLayout.dwell, count, shared: values, output: 0, into: scratch.logs)
+        outcome.steps.removeAll(keepingCapacity: true)
+        for c in 0..<count {
+            let median = FastMath.exp(scratch.logs[c])
+            outcome.steps.append(
+                Outcome.Step(ap: numbers[c], probability: scratch.probability[c], median: median, candidate: Int32(c))
+            )
+        }
+        outcome.steps.sort { left, right in
+            left.probability != right.probability ? left.probability > right.probability : left.ap < right.ap
+        }
+        var stay: Float = 0
+        models.stay.score(values + SampleLayout.stay, 1, shared: values, into: &stay)
+        outcome.moving = 1 / (1 + FastMath.exp(stay))
+        outcome.place = place
+    }
+
+    /// The 10th and the 90th percentile of the seconds of a step of `outcome`.
+    func interval(_ step: Outcome.Step) -> (low: Float, high: Float) {
+        let values = pool.values(outcome.place)
+        let own = values + SampleLayout.dwell + Int(step.candidate) * SampleLayout.dwellCount
+        var low: Float = 0
+        var high: Float = 0
+        models.dwell.score(own, 1, shared: values, output: 1, into: &low)
+        models.dwell.score(own, 1, shared: values, output: 2, into: &high)
+        return (min(FastMath.exp(low), step.median), max(FastMath.exp(high), step.median))
+    }
+}
+
+/// The trained parts.
+package final class Models {
+    package let next = ScoringNetwork(
+        own: SampleLayout.ownCount,
+        shared: SampleLayout.sharedCount,
+        outputs: 1,
+        rate: 0.0001,
+        seed: 1
+    )
+    package let dwell = ScoringNetwork(own: SampleLayout.dwellCount, shared: 0, outputs: 3, rate: 0.0001, seed: 2)
+    package let horizon = ScoringNetwork(
+        own: SampleLayout.horizonOwnCount,
+        shared: SampleLayout.horizonSharedCount,
+        outputs: 1,
+        rate: 0.0001,
+        seed: 3
+    )
+    package let stay = ScoringNetwork(own: SampleLayout.stayCount, shared: 0, outputs: 1, rate: 0.0001, seed: 4)
+
+    package var all: [ScoringNetwork] { [next, dwell, horizon, stay] }
+
+    init() {
+        for (feature, weight) in [(0, 0.1), (1, 0.2), (2, 0.2), (4, 0.2), (6, 0.1), (7, 0.2), (9, 0.1), (11, 0.1)] {
+            next.setDirect(0, feature, Float(weight))
+        }
+        for row in 0..<3 {
+            dwell.setDirect(row, 0, 0.5)
+            dwell.setDirect(row, 2, 0.3)
+            dwell.setDirect(row, SampleLayout.dwellCount, row == 1 ? -0.7 : row == 2 ? 0.7 : 0)
+        }
+        for (feature, weight) in [(0, 0.3), (1, 0.2), (2, 0.3), (5, 0.3)] {
+            horizon.setDirect(0, feature, Float(weight))
+        }
+    }
+}
