@@ -3,7 +3,8 @@ import Glibc
 extension CgroupTree {
     /// Ends every process in the cgroup and below it, whatever state they are in: stopped, frozen or traced.
     ///
-    /// Event-driven: waits on the processes' pidfds. Returns those that had not ended at the deadline (in an uninterruptible system call).
+    /// Event-driven: waits on the processes' pidfds. Returns those that had not ended at the deadline (in an
+    /// uninterruptible system call).
     package func endProcesses(before deadline: ContinuousClock.Instant) -> [ProcessIdentity] {
         thaw()
         repeat {
@@ -26,8 +27,10 @@ extension CgroupTree {
         }
     }
 
-    /// Removes the cgroup and all below it. A cgroup whose last process is just ending is busy for a moment: it is tried
-    /// again until the deadline. Returns the directories that are left.
+    /// Removes the cgroup and all below it.
+    ///
+    /// A cgroup whose last process is just ending is busy for a moment: it is tried again until the deadline. Returns
+    /// the directories that are left.
     package func remove(before deadline: ContinuousClock.Instant) -> [String] {
         var left: [String] = []
         repeat {
@@ -38,7 +41,8 @@ extension CgroupTree {
         return left
     }
 
-    /// Waits for the version 2 cgroup to say that it became empty (cgroup.events), at most 5 ms, as version 1 says nothing.
+    /// Waits for the version 2 cgroup to say that it became empty (cgroup.events), at most 5 ms, as version 1 says
+    /// nothing.
     private func waitForChange(_ deadline: ContinuousClock.Instant) {
         let events = unified.flatMap { try? Descriptor(open: $0 + "/cgroup.events", O_RDONLY) }
         var file = pollfd(fd: events?.raw ?? -1, events: Int16(POLLPRI), revents: 0)

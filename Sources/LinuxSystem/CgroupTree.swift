@@ -2,7 +2,7 @@ import Glibc
 
 /// A mounted cgroup hierarchy.
 package struct CgroupHierarchy: Sendable, Equatable {
-    /// Where it is mounted, e.g. `/sys/fs/cgroup/memory`.
+    /// Where it is mounted, such as `/sys/fs/cgroup/memory`.
     package let mount: String
     /// Version 1 with these controllers, or version 2.
     package let controllers: [String]
@@ -32,7 +32,8 @@ package struct CgroupHierarchy: Sendable, Equatable {
     }
 }
 
-/// One path, such as `/smirun-lab/host1`, in every cgroup hierarchy that exists: made, emptied and removed in all of them.
+/// One path, such as `/smirun-lab/host1`, in every cgroup hierarchy that exists: made, emptied and removed in all of
+/// them.
 package struct CgroupTree: Sendable {
     package let hierarchies: [CgroupHierarchy]
     /// The path below each hierarchy's mount point; starts with a slash.
@@ -73,8 +74,9 @@ package struct CgroupTree: Sendable {
         }
     }
 
-    /// Lets the children of a version 2 cgroup have limits. A controller that cannot be given on is left out: whoever sets
-    /// a limit then says so.
+    /// Lets the children of a version 2 cgroup have limits.
+    ///
+    /// A controller that cannot be given on is left out: whoever sets a limit then says so.
     private static func delegateControllers(of directory: String) {
         let wanted: Set<Substring> = ["cpu", "memory", "pids"]
         let there = Set(

@@ -28,7 +28,9 @@ package struct DelayLink {
         self.ends = ends
     }
 
-    /// Carries frames, `delay` late each way, in the calling thread. Returns only by throwing, when a device is gone.
+    /// Carries frames, `delay` late each way, in the calling thread.
+    ///
+    /// Returns only by throwing, when a device is gone.
     package func run(delay: Duration, limit: UInt64 = 64 << 20) throws(SyscallError) -> Never {
         let (seconds, attoseconds) = delay.components
         let nanoseconds = UInt64(seconds) * 1_000_000_000 + UInt64(attoseconds / 1_000_000_000)

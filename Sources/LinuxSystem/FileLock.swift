@@ -10,8 +10,9 @@ package final class FileLock: Sendable {
         self.path = path
     }
 
-    /// Takes the lock, waiting until the deadline; nil when another process still holds it then. The holder's pid is in the
-    /// file.
+    /// Takes the lock, waiting until the deadline; nil when another process still holds it then.
+    ///
+    /// The holder's pid is in the file.
     package static func take(
         _ path: String,
         before deadline: ContinuousClock.Instant = .now

@@ -25,7 +25,8 @@ package struct HelperCommand: Sendable {
         self.environment = environment
     }
 
-    /// Where a program is: the path itself if it has a slash, else the first match in `PATH` and the system's directories.
+    /// Where a program is: the path itself if it has a slash, else the first match in `PATH` and the system's
+    /// directories.
     package static func locate(_ program: String) -> String? {
         if program.contains("/") { return program }
         let own = getenv("PATH").map { String(cString: $0) } ?? ""
@@ -33,7 +34,9 @@ package struct HelperCommand: Sendable {
         return directories.lazy.map { $0 + "/" + program }.first { access($0, X_OK) == 0 }
     }
 
-    /// Starts the command; the caller waits for it. Descriptors left out become `/dev/null`.
+    /// Starts the command; the caller waits for it.
+    ///
+    /// Descriptors left out become `/dev/null`.
     package func start(_ descriptors: [Int32: Descriptor] = [:]) throws(SyscallError) -> ChildProcess {
         guard let name = argv.first, let path = Self.locate(name) else {
             throw SyscallError("execve", code: ENOENT, subject: argv.first)

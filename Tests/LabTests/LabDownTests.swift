@@ -47,12 +47,13 @@ extension LabRootTests {
             }
         }
 
-        @Test func processesThatHideInOneHierarchy() throws {
+        @Test func processesThatTheirCgroupDoesNotKill() throws {
             try survives("hidden") { fixture, _ in
-                // As criu does between restoring a sandbox and leaving it, in hierarchies that the lab's kill does not reach.
-                let script =
-                    "for f in /sys/fs/cgroup/unified /sys/fs/cgroup; do [ ! -w $f/cgroup.kill -a -w $f/cgroup.procs ] && echo $$ > $f/cgroup.procs && break; done; exec setsid sleep 1000"
-                _ = try fixture.lab.command(on: "host2", ["sh", "-c", script]).start()
+                let process = try fixture.lab.command(on: "host2", ["sleep", "1000"]).start()
+                let hierarchies = CgroupHierarchy.mounted()
+                // As criu is when it leaves a restored sandbox: only hierarchies without cgroup.kill know it as the lab's.
+                guard hierarchies.count > 1, let unified = hierarchies.first(where: \.isUnified) else { return }
+                try FileContents.write("\(process.pid)", to: unified.mount + "/cgroup.procs")
             }
         }
 

@@ -3,7 +3,8 @@ import LinuxSystem
 
 @testable import Orchestrator
 
-/// A lab of its own paths and cgroup, with a stand-in for the daemon: the lab must do its part whatever the daemon does.
+/// A lab of its own paths and cgroup, with a stand-in for the daemon: the lab must do its part whatever the daemon
+/// does.
 struct LabFixture {
     let layout: LabLayout
     let directory: String
@@ -19,7 +20,9 @@ struct LabFixture {
         return all.map { $0 + "/smirun" }.first { FileManager.default.isExecutableFile(atPath: $0) }
     }()
 
-    /// Acts like `smirun` in what the lab asks of it. Its daemon makes the sockets' files and then waits.
+    /// Acts like `smirun` in what the lab asks of it.
+    ///
+    /// Its daemon makes the sockets' files and then waits.
     private static func script(directory: String, run: String) -> String {
         """
         #!/bin/sh

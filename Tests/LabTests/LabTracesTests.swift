@@ -12,12 +12,13 @@ extension LabRootTests {
                 let supervisor = try #require(LabFixture.supervisor)
                 let layout = fixture.layout.arguments.joined(separator: " ")
                 let lab = { (verb: String) in "\(supervisor) lab \(verb) \(layout)" }
+                let cgroup = fixture.layout.cgroup
                 let script = """
                     set -e
                     snapshot() {
                         ip -d link; ip address; ip route; ip -6 route; ip rule; ip netns; nft list ruleset
                         cat /proc/self/mountinfo
-                        ls -d /sys/fs/cgroup/*\(fixture.layout.cgroup) /sys/fs/cgroup\(fixture.layout.cgroup) 2>/dev/null || true
+                        ls -d /sys/fs/cgroup/*\(cgroup) /sys/fs/cgroup\(cgroup) 2>/dev/null || true
                         readlink /proc/self/ns/*
                         sysctl -n net.ipv4.ip_forward net.ipv6.conf.all.forwarding kernel.hostname
                     }

@@ -4,8 +4,10 @@ import Testing
 
 @testable import Orchestrator
 
-/// What this machine has of a lab. Other suites change the machine at the same time, so only what carries the lab's names
-/// counts here; `LabTracesTests` compares everything, on a machine of its own.
+/// What this machine has of a lab.
+///
+/// Other suites change the machine at the same time, so only what carries the lab's names counts here; `LabTracesTests`
+/// compares everything, on a machine of its own.
 struct Traces: Equatable {
     var links: [String]
     var routes: [String]

@@ -10,8 +10,9 @@ package struct LabTeardown: Codable, Sendable, Equatable {
 }
 
 extension Lab {
-    /// Removes the lab, whatever state it is in, and leaves nothing of it but the images. Ends only processes in the lab's
-    /// cgroups.
+    /// Removes the lab, whatever state it is in, and leaves nothing of it but the images.
+    ///
+    /// Ends only processes in the lab's cgroups.
     package func down() throws(LabError) -> LabTeardown {
         try exclusively { lock throws(LabError) in
             let report = try takeDown(keepingLogs: false)
@@ -73,7 +74,8 @@ extension Lab {
         )
     }
 
-    /// The lab mounts nothing in the machine's own namespace; whoever did below its directory must not keep it from going.
+    /// The lab mounts nothing in the machine's own namespace; whoever did below its directory must not keep it from
+    /// going.
     private func unmountAll() {
         let table = (try? FileContents.string(of: "/proc/self/mountinfo")) ?? ""
         let points = table.split(separator: "\n").compactMap { line in

@@ -2,8 +2,10 @@ import Foundation
 import LinuxSystem
 
 extension Lab {
-    /// Becomes a command inside a host: the calling process enters the host's cgroup and namespaces and is replaced, so that
-    /// input, output, terminal and exit status are the command's own. Returns only by throwing.
+    /// Becomes a command inside a host: the calling process enters the host's cgroup and namespaces and is replaced, so
+    /// that input, output, terminal and exit status are the command's own.
+    ///
+    /// Returns only by throwing.
     package func exec(_ host: String, _ argv: [String]) throws(LabError) -> Never {
         try requireRoot()
         let record = try record()
@@ -29,7 +31,8 @@ extension Lab {
         }
     }
 
-    /// A command to be run inside a host, of the lab that is up; in the host's cgroup, so that `down` and `killHost` end it.
+    /// A command to be run inside a host, of the lab that is up; in the host's cgroup, so that `down` and `killHost`
+    /// end it.
     package func command(on host: String, _ argv: [String]) throws(LabError) -> HelperCommand {
         let record = try record()
         return try command(on: record.host(host), argv, environment: record.environment)

@@ -50,8 +50,10 @@ extension Lab {
         return process.pid
     }
 
-    /// Kills all that runs on a host at once, as a power cut does: its daemon, its SMIs, its namespaces with their links and
-    /// their /run. Its state directory stays; `up` starts it again.
+    /// Kills all that runs on a host at once, as a power cut does: its daemon, its SMIs, its namespaces with their
+    /// links and their /run.
+    ///
+    /// Its state directory stays; `up` starts it again.
     package func killHost(_ host: String) throws(LabError) {
         try exclusively { _ throws(LabError) in
             var record = try record()
@@ -73,7 +75,8 @@ extension Lab {
         let cgroup = CgroupTree(layout.cgroup(of: host.name))
         let left = cgroup.endProcesses(before: .now + .seconds(10))
         if let holder = host.holder { waitpid(holder.pid, nil, WNOHANG) }
-        // Not only to be tidy: what is started into a cgroup that cgroup.kill was written to is killed at birth (Linux 6.18).
+        // Not only to be tidy: what is started into a cgroup that cgroup.kill was written to is killed at birth (Linux
+        // 6.18).
         guard left.isEmpty, cgroup.remove(before: .now + .seconds(5)).isEmpty else {
             let what = left.first.map { "process \($0.pid)" } ?? "a cgroup"
             throw LabError(

@@ -2,10 +2,13 @@ import Foundation
 import LinuxSystem
 
 extension Lab {
-    /// Makes the lab and returns when all of its daemons answer. A lab that is up already and has the same plan is brought
-    /// back to it: hosts that were killed are made again, a supervisor that was killed is replaced.
+    /// Makes the lab and returns when all of its daemons answer.
     ///
-    /// - Throws: `alreadyUp` when a lab with another plan is up. On any failure nothing runs any more; the logs are kept.
+    /// A lab that is up already and has the same plan is brought back to it: hosts that were killed are made again, a
+    /// supervisor that was killed is replaced.
+    ///
+    /// - Throws: `alreadyUp` when a lab with another plan is up. On any failure nothing runs any more; the logs are
+    ///   kept.
     package func up(_ plan: LabPlan) throws(LabError) -> LabStatus {
         try exclusively { _ throws(LabError) in
             try requireTools(plan)

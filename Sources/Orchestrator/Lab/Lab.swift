@@ -2,6 +2,7 @@ import Foundation
 import LinuxSystem
 
 /// Hosts on one machine: each with namespaces, state, configuration and a daemon of its own, joined by shaped links.
+///
 /// The demo, the integration tests and the benchmarks run on it. Nothing in the product knows that it runs in a lab.
 ///
 /// All methods block; call them through `offload` from async code.

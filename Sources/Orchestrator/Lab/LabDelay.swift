@@ -1,7 +1,9 @@
 import LinuxSystem
 
 extension Lab {
-    /// Delays a host's link, in the calling thread, for as long as both of its ends exist. Returns only by throwing.
+    /// Delays a host's link, in the calling thread, for as long as both of its ends exist.
+    ///
+    /// Returns only by throwing.
     package func delayLink(_ name: String) throws(LabError) -> Never {
         let record = try record()
         let host = try record.host(name)

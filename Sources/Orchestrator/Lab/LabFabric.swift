@@ -1,14 +1,16 @@
 import LinuxSystem
 
-/// The links between hosts: one bridge in a network namespace of its own, and to each host a link that is shaped on both
-/// of its ends, since a queueing discipline shapes only what leaves through it.
+/// The links between hosts: one bridge in a network namespace of its own, and to each host a link that is shaped on
+/// both of its ends, since a queueing discipline shapes only what leaves through it.
 struct LabFabric {
     let fabric: ProcessIdentity
     /// Whether each link passes through a process that delays it: then its ends are tap devices instead of a veth pair.
     let isDelayed: Bool
 
-    /// What each host's network namespace needs before its link comes up. Addresses are usable at once (no duplicate address
-    /// detection), packets are forwarded to and from sandboxes, and may come by another way than they leave.
+    /// What each host's network namespace needs before its link comes up.
+    ///
+    /// Addresses are usable at once (no duplicate address detection), packets are forwarded to and from sandboxes, and
+    /// may come by another way than they leave.
     private static let hostScript = """
         set -e
         cd /proc/sys/net

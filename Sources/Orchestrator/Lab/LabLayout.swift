@@ -1,6 +1,8 @@
 import LinuxSystem
 
-/// Where a lab keeps things. The hosts see the ordinary paths of an installed system; only the lab knows both.
+/// Where a lab keeps things.
+///
+/// The hosts see the ordinary paths of an installed system; only the lab knows both.
 package struct LabLayout: Sendable, Equatable {
     /// The state directory as each host sees it; on the machine itself it holds the images, shared by all, and the lab.
     package var state: String

@@ -1,12 +1,16 @@
 import LinuxSystem
 
-/// Makes the namespaces of hosts and of the fabric between them. Each set lives by one sleeping process, its holder: nothing
-/// is bound to a name or mounted in the machine's own namespaces, and all is gone when the holder is.
+/// Makes the namespaces of hosts and of the fabric between them.
+///
+/// Each set lives by one sleeping process, its holder: nothing is bound to a name or mounted in the machine's own
+/// namespaces, and all is gone when the holder is.
 struct LabNamespaces {
     let layout: LabLayout
 
-    /// Runs inside a new host's namespaces and stays as its holder. Private mounts: a tmpfs on /run (CRIU keeps its findings
-    /// about the kernel only on one), the host's own state and configuration, and the images that all hosts share.
+    /// Runs inside a new host's namespaces and stays as its holder.
+    ///
+    /// Private mounts: a tmpfs on /run (CRIU keeps its findings about the kernel only on one), the host's own state and
+    /// configuration, and the images that all hosts share.
     private static let hostScript = """
         set -e
         mount -t tmpfs -o mode=755,nosuid,nodev tmpfs /run

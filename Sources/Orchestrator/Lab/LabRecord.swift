@@ -3,9 +3,9 @@ import LinuxSystem
 
 /// One host of a lab, as made.
 package struct LabHost: Codable, Sendable, Equatable {
-    /// `host1`, `host2`, …
+    /// Such as `host1`.
     package let name: String
-    /// 1, 2, …
+    /// Counted from 1.
     package let index: Int
     /// Keeps the host's namespaces alive; nil before they are made.
     package var holder: ProcessIdentity?

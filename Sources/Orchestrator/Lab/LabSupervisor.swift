@@ -2,8 +2,10 @@ import Foundation
 import LinuxSystem
 import Logging
 
-/// Runs the hosts' daemons, and what delays their links: starts them, sees them end (pidfd), starts them again. One process, `smirun lab supervise`,
-/// outside every host; it may itself be killed at any time: the daemons go on, and the next supervisor adopts them.
+/// Runs the hosts' daemons, and what delays their links: starts them, sees them end (pidfd), starts them again.
+///
+/// One process, `smirun lab supervise`, outside every host; it may itself be killed at any time: the daemons go on, and
+/// the next supervisor adopts them.
 package final class LabSupervisor {
     private let layout: LabLayout
     private let lock: FileLock
@@ -27,7 +29,9 @@ package final class LabSupervisor {
     static let shortLifeOfKilled = Duration.milliseconds(300)
     static let longestPause = Duration.seconds(10)
 
-    /// Takes over the lab's daemons. Nil when another supervisor runs them already.
+    /// Takes over the lab's daemons.
+    ///
+    /// Nil when another supervisor runs them already.
     package init?(layout: LabLayout, log: Logger) throws(LabError) {
         let lock = try during("taking the supervisor's lock") { () throws(SyscallError) in
             // The one before may just be ending.
@@ -73,15 +77,17 @@ package final class LabSupervisor {
         }
     }
 
-    /// What is to run for a host. Its link does so from the start, as the host joins the cluster over it.
+    /// What is to run for a host.
+    ///
+    /// Its link does so from the start, as the host joins the cluster over it.
     private func tasks(of host: LabHost) -> [SupervisedTask] {
         if host.isKilled { return [] }
         let link = lab.plan.delay > 0 ? [SupervisedTask(host: host.name, role: .link)] : []
         return link + (host.wantsDaemon ? [SupervisedTask(host: host.name, role: .daemon)] : [])
     }
 
-    /// The process that the record names, or else the one in the task's cgroup: a supervisor that was killed between the
-    /// start and the record left only that.
+    /// The process that the record names, or else the one in the task's cgroup: a supervisor that was killed between
+    /// the start and the record left only that.
     private func leftRunning(_ task: SupervisedTask) -> ProcessIdentity? {
         if let known = state[task].process, known.isAlive { return known }
         let command = task.role == .daemon ? [lab.binary, "daemon"] : [lab.supervisor, "lab", "delay-link"]

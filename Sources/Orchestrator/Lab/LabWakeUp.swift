@@ -3,7 +3,9 @@ import LinuxSystem
 
 /// A named pipe by which commands tell the supervisor that the lab's record has changed.
 enum WakeUp {
-    /// Makes the pipe and opens it for the supervisor. Opened for writing too, so that it never reads an end of file.
+    /// Makes the pipe and opens it for the supervisor.
+    ///
+    /// Opened for writing too, so that it never reads an end of file.
     static func listen(_ path: String) throws(SyscallError) -> Descriptor {
         if mkfifo(path, 0o600) != 0, errno != EEXIST { throw SyscallError("mkfifo", subject: path) }
         return try Descriptor(open: path, O_RDWR | O_NONBLOCK)
