@@ -8,10 +8,9 @@ package enum CheckpointAttempts {
 
     /// Runs a dump; after `connectionPending`, lets the program accept and starts another swrk.
     ///
-    /// What `onSeized` did (the blocked network) stays in force between the tries, so that no further connection comes.
-    /// - Parameters:
-    ///   - service: the swrk that was started in advance.
-    ///   - restart: starts another one.
+    /// `service` is the swrk that was started in advance, `restart` starts another one. What `onSeized` did (the blocked
+    /// network) stays in force between the tries, so that no further connection comes. Throws what `CriuService.dump` does,
+    /// `notDumpable` for a connection that is never accepted.
     package static func dump(
         _ request: DumpRequest,
         service: CriuService,

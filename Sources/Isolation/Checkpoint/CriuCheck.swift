@@ -1,8 +1,10 @@
 import LinuxSystem
 
 extension CriuInstallation {
-    /// Runs `criu check` once per host: proves that the kernel has what CRIU needs, and leaves CRIU's findings cached in
-    /// `/run/criu.kdat`, which saves every later request about 35 ms. The cache is only written where `/run` is a tmpfs.
+    /// Runs `criu check` once per host: proves that the kernel has what CRIU needs, and leaves CRIU's findings cached
+    /// in `/run/criu.kdat`, which saves every later request about 35 ms.
+    ///
+    /// The cache is only written where `/run` is a tmpfs.
     ///
     /// - Throws: `hostUnsuitable` with CRIU's own words.
     package func check() throws(IsolationError) {

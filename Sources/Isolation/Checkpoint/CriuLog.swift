@@ -1,7 +1,9 @@
 import Glibc
 import LinuxSystem
 
-/// What CRIU's log says of a failure. CRIU writes errors only (log level 1).
+/// What CRIU's log says of a failure.
+///
+/// CRIU writes errors only (log level 1).
 struct CriuLog: Equatable {
     /// The log's lines without those that are always there.
     let lines: [String]
@@ -57,7 +59,8 @@ struct CriuLog: Equatable {
             return "has a \(kind.1) namespace of its own"
         }
         if let ghost = message.firstMatch(of: /ghost file (.+) of (\d+) size/) {
-            return "holds the deleted file \(ghost.1) of \(ghost.2) bytes open; at most \(CriuLimits.ghostFile) can move"
+            return
+                "holds the deleted file \(ghost.1) of \(ghost.2) bytes open; at most \(CriuLimits.ghostFile) can move"
         }
         if let file = message.firstMatch(of: /Can't dump file (\d+) of that type .*\(.* (?:anon_inode:)?(.+)\)/) {
             return "holds \(file.2) (descriptor \(file.1))"

@@ -22,7 +22,10 @@ enum CriuRequest {
 
     /// `external`: mounts whose source lies outside, as `(mount point inside, name in the images)`.
     static func dump(
-        pid: Int32, imagesDirectory: Int32, log: String, external: [ExternalMount] = []
+        pid: Int32,
+        imagesDirectory: Int32,
+        log: String,
+        external: [ExternalMount] = []
     ) -> [UInt8] {
         var options = commonOptions(imagesDirectory: imagesDirectory, log: log)
         options.integer(2, Int(pid))
@@ -32,7 +35,10 @@ enum CriuRequest {
     }
 
     static func restore(
-        root: String, imagesDirectory: Int32, log: String, external: [ExternalMount] = []
+        root: String,
+        imagesDirectory: Int32,
+        log: String,
+        external: [ExternalMount] = []
     ) -> [UInt8] {
         var options = commonOptions(imagesDirectory: imagesDirectory, log: log)
         options.string(13, root)

@@ -24,7 +24,10 @@ extension CriuService {
         var dumped = requested
         var marked = false
         let message = CriuRequest.dump(
-            pid: request.pid, imagesDirectory: images.raw, log: Self.dumpLog, external: request.external
+            pid: request.pid,
+            imagesDirectory: images.raw,
+            log: Self.dumpLog,
+            external: request.external
         )
         do {
             let outcome = try converse(message, within: limit) { notification, _ in

@@ -21,7 +21,10 @@ extension CriuService {
         var restored = requested
         var root: Int32 = -1
         let message = CriuRequest.restore(
-            root: request.root, imagesDirectory: images.raw, log: Self.restoreLog, external: request.external
+            root: request.root,
+            imagesDirectory: images.raw,
+            log: Self.restoreLog,
+            external: request.external
         )
         let outcome: Outcome
         do {
@@ -44,7 +47,9 @@ extension CriuService {
 
     /// Kills and reaps a half-restored init, which is our child: the failed restore has not always done so.
     private static func reap(_ pid: Int32) {
-        guard pid > 0, let handle = try? ProcessHandle(pid: pid), ProcessStat(pid: pid)?.parent == getpid() else { return }
+        guard pid > 0, let handle = try? ProcessHandle(pid: pid), ProcessStat(pid: pid)?.parent == getpid() else {
+            return
+        }
         try? handle.signal(SIGKILL)
         _ = try? ChildProcess(pid: pid, pidfd: handle.pidfd).wait()
     }

@@ -63,7 +63,9 @@ package final class CriuService: Sendable {
         }
     }
 
-    /// Ends an idle swrk at once. Blocks for a few milliseconds.
+    /// Ends an idle swrk at once.
+    ///
+    /// Blocks for a few milliseconds.
     package func abandon() {
         guard socket.raw >= 0 else { return }
         socket.close()
@@ -117,7 +119,9 @@ package final class CriuService: Sendable {
         try syscall("send", "criu swrk") { Glibc.send(socket.raw, packet, packet.count, Int32(MSG_NOSIGNAL)) }
     }
 
-    /// The next packet; nil once swrk has ended. Watches the process too: an orphan of swrk can keep the socket open.
+    /// The next packet; nil once swrk has ended.
+    ///
+    /// Watches the process too: an orphan of swrk can keep the socket open.
     private func receive(before deadline: ContinuousClock.Instant) throws -> [UInt8]? {
         while true {
             var files = [
@@ -146,8 +150,10 @@ package final class CriuService: Sendable {
         }
     }
 
-    /// Waits for swrk's end and reaps it. One that hangs is killed, except while it may hold a source's tasks: that one
-    /// is left to finish its roll-back, which it begins when it finds the socket closed.
+    /// Waits for swrk's end and reaps it.
+    ///
+    /// One that hangs is killed, except while it may hold a source's tasks: that one is left to finish its roll-back,
+    /// which it begins when it finds the socket closed.
     private func end(before deadline: ContinuousClock.Instant) {
         socket.close()
         let ended = (try? child.hasEnded(within: deadline.millisecondsLeft)) ?? true

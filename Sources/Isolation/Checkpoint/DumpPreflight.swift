@@ -12,11 +12,15 @@ package enum DumpPreflight {
         /// The number inside the sandbox.
         package let pid: Int32
         package let name: String
-        /// Words that follow the process's name, e.g. `holds an io_uring instance (descriptor 4)`.
+        /// Words that follow the process's name, e.g.
+        ///
+        /// `holds an io_uring instance (descriptor 4)`.
         package let reason: String
     }
 
-    /// All obstacles in the sandbox whose init this is, by process. Takes about 0.1 ms a process.
+    /// All obstacles in the sandbox whose init this is, by process.
+    ///
+    /// Takes about 0.1 ms a process.
     package static func findings(sandbox root: Int32) -> [Finding] {
         guard let first = SandboxedProcess(hostPid: root) else { return [] }
         let mounts = mountIdentifiers(of: root)
@@ -117,7 +121,8 @@ package enum DumpPreflight {
     }
 
     private static let dumpableProtocols: Set<String> = [
-        "TCP", "TCPv6", "UDP", "UDPv6", "UDP-Lite", "UDPLITEv6", "RAW", "RAWv6", "UNIX", "UNIX-STREAM", "NETLINK", "PACKET",
+        "TCP", "TCPv6", "UDP", "UDPv6", "UDP-Lite", "UDPLITEv6", "RAW", "RAWv6", "UNIX", "UNIX-STREAM", "NETLINK",
+        "PACKET",
     ]
 
     private static func socket(_ path: String) -> String? {

@@ -14,11 +14,13 @@ package enum LinkRemaps {
         _ = try Descriptor(open: images + "/" + list, O_WRONLY | O_CREAT | O_EXCL)
     }
 
-    /// Removes the kept names from a sandbox that goes on at the source; call it before the thaw. No list is no error.
+    /// Removes the kept names from a sandbox that goes on at the source; call it before the thaw.
+    ///
+    /// No list is no error.
     ///
     /// - Parameters:
-    ///   - images: the images directory of the dump.
-    ///   - pid: the sandbox's init on this host.
+    /// - images: the images directory of the dump.
+    /// - pid: the sandbox's init on this host.
     package static func remove(images: String, rootOf pid: Int32) {
         let path = images + "/" + list
         guard let text = try? FileContents.string(of: path),

@@ -15,7 +15,11 @@ enum ImageFile {
         var status = stat()
         try syscall("fstat", path) { fstat(source.raw, &status) }
         guard status.st_mode & S_IFMT == S_IFREG else {
-            throw IsolationError(.imageInvalid, cause: "\(path) is not a file", remedy: "give the path of an erofs file")
+            throw IsolationError(
+                .imageInvalid,
+                cause: "\(path) is not a file",
+                remedy: "give the path of an erofs file"
+            )
         }
         let copy = try Descriptor(open: target, O_WRONLY | O_CREAT | O_EXCL, mode: 0o600)
         let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 20, alignment: 4096)
@@ -47,7 +51,12 @@ enum ImageFile {
         }
         try Directories.make(mountPoint)
         do {
-            try Mounts.mount(file, on: mountPoint, type: "erofs", flags: UInt(MS_RDONLY | MS_NODEV | MS_NOSUID | MS_NOEXEC))
+            try Mounts.mount(
+                file,
+                on: mountPoint,
+                type: "erofs",
+                flags: UInt(MS_RDONLY | MS_NODEV | MS_NOSUID | MS_NOEXEC)
+            )
         } catch {
             throw IsolationError(
                 .imageInvalid,
@@ -62,7 +71,11 @@ enum ImageFile {
         do {
             try ImageTree.validate(mountPoint)
         } catch let error as SyscallError {
-            throw IsolationError(.imageInvalid, cause: "the image is damaged: \(error)", remedy: "fetch or build it again")
+            throw IsolationError(
+                .imageInvalid,
+                cause: "the image is damaged: \(error)",
+                remedy: "fetch or build it again"
+            )
         }
     }
 }

@@ -8,7 +8,8 @@ struct ImageNormalizer {
 
     /// Directories that a sandbox mounts on or writes to.
     private static let directories: [(String, mode_t)] = [
-        ("dev", 0o755), ("proc", 0o555), ("sys", 0o555), ("run", 0o755), ("tmp", 0o1777), ("etc", 0o755), ("root", 0o700),
+        ("dev", 0o755), ("proc", 0o555), ("sys", 0o555), ("run", 0o755), ("tmp", 0o1777), ("etc", 0o755),
+        ("root", 0o700),
         ("var", 0o755), ("var/log", 0o755), ("var/tmp", 0o1777),
     ]
 

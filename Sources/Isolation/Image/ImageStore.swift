@@ -48,9 +48,9 @@ package struct ImageStore: Sendable {
         return file(hex)
     }
 
-    /// Takes a file of this directory's file system in as an image; it is renamed. Its contents have been validated.
+    /// Takes a file of this directory's file system in as an image: it is renamed.
     ///
-    /// - Parameter expected: digest that the file must have, where it is known.
+    /// Its contents have been validated. `expected` is the digest that it must have, where that is known.
     func adopt(_ temporary: String, name: String, expected: String? = nil) throws -> ImageRecord {
         try checkName(name)
         let (hex, size) = try ImageDigest.of(temporary)

@@ -36,8 +36,10 @@ struct ChunkBuffer: ~Copyable {
         append(writer.bytes)
     }
 
-    /// Appends a data record that `read` fills with at most `length` bytes; returns how many it gave, and appends nothing
-    /// when it gave none. Only called while the buffer is not full, so that there is room.
+    /// Appends a data record that `read` fills with at most `length` bytes; returns how many it gave, and appends
+    /// nothing when it gave none.
+    ///
+    /// Only called while the buffer is not full, so that there is room.
     mutating func data(
         at offset: UInt64,
         length: Int,

@@ -228,7 +228,9 @@ struct TreeBuild {
         try setTime(of: level.entry, descriptor: level.descriptor)
     }
 
-    /// Owner, mode and attributes of an open object. Owner first: a change of it clears set-user-id bits.
+    /// Owner, mode and attributes of an open object.
+    ///
+    /// Owner first: a change of it clears set-user-id bits.
     private func setMetadata(of entry: TreeEntry, descriptor: Descriptor) throws {
         let shown = Self.shown(entry.path)
         try syscall("fchown", shown) { fchown(descriptor.raw, entry.uid, entry.gid) }

@@ -20,7 +20,9 @@ package final class TreeReader: ChunkSource {
         }
     }
 
-    /// The next chunk; nil after the last. Blocks the thread on the file system.
+    /// The next chunk; nil after the last.
+    ///
+    /// Blocks the thread on the file system.
     package func nextChunk() throws -> [UInt8]? {
         try walk.withLock { walk in
             do {
@@ -220,7 +222,9 @@ struct TreeWalk: ~Copyable {
 
     // MARK: Data
 
-    /// Adds one data record of the open file, or closes it at its end. Holes are skipped.
+    /// Adds one data record of the open file, or closes it at its end.
+    ///
+    /// Holes are skipped.
     private mutating func copyData() throws {
         guard var open = file else { return }
         if open.position >= open.dataEnd {
@@ -233,14 +237,18 @@ struct TreeWalk: ~Copyable {
         let path = String(decoding: open.path, as: UTF8.self)
         let offset = open.position
         let count = try output.data(at: UInt64(offset), length: wanted) { destination throws(SyscallError) in
-            try syscall("pread", path) { pread(open.descriptor.raw, destination.baseAddress, destination.count, offset) }
+            try syscall("pread", path) {
+                pread(open.descriptor.raw, destination.baseAddress, destination.count, offset)
+            }
         }
         guard count > 0 else { throw refusal(path, "changed while it was read") }
         open.position += count
         file = open
     }
 
-    /// Moves to the next data; false where only a hole is left. Values of lseek's whence from linux/fs.h.
+    /// Moves to the next data; false where only a hole is left.
+    ///
+    /// Values of lseek's whence from linux/fs.h.
     private static func findData(_ open: inout OpenFile) throws -> Bool {
         let seekData: Int32 = 3
         let seekHole: Int32 = 4
