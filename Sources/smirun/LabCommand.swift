@@ -22,10 +22,11 @@ struct LabOptions: ParsableArguments {
     @Option(help: .hidden) var run = LabLayout().run
     @Option(help: .hidden) var configuration = LabLayout().configuration
     @Option(help: .hidden) var cgroup = LabLayout().cgroup
+    @Option(help: .hidden) var images: String?
     @Option(help: .hidden) var binary: String?
 
     var layout: LabLayout {
-        LabLayout(state: state, run: run, configuration: configuration, cgroup: cgroup)
+        LabLayout(state: state, run: run, configuration: configuration, cgroup: cgroup, images: images)
     }
 
     /// The lab, which says what it does where somebody watches.
@@ -91,7 +92,9 @@ struct LabStatusCommand: ParsableCommand {
     @OptionGroup var options: LabOptions
 
     func run() throws {
-        try show(options.lab().status(), output.format)
+        let lab = options.lab()
+        try lab.requireRoot()
+        try show(lab.status(), output.format)
     }
 }
 

@@ -6,18 +6,20 @@ import Testing
 
 extension LabRootTests {
     @Suite struct LabDelayTests {
-        /// Milliseconds from a connection attempt to its refusal: one round trip.
+        /// Milliseconds from a connection attempt to its refusal, one round trip: the shortest of five.
         private func roundTrip(_ fixture: LabFixture) throws -> Double {
             // The first attempt also resolves the neighbour's address, with delays of its own.
             _ = try fixture.reaches("host1", "10.77.0.2")
             let script = """
-                a=${EPOCHREALTIME/./}
-                (echo > /dev/tcp/10.77.0.2/9) 2>/dev/null
-                b=${EPOCHREALTIME/./}
-                echo $((b - a))
+                for i in 1 2 3 4 5; do
+                    a=${EPOCHREALTIME/[.,]/}
+                    (echo > /dev/tcp/10.77.0.2/9) 2>/dev/null
+                    b=${EPOCHREALTIME/[.,]/}
+                    echo $((b - a))
+                done
                 """
-            let command = try fixture.lab.command(on: "host1", ["bash", "-c", script])
-            return (Double(try command.run().output.trimmingCharacters(in: .newlines)) ?? 0) / 1000
+            let output = try fixture.lab.command(on: "host1", ["bash", "-c", script]).run().output
+            return (output.split(separator: "\n").compactMap { Double($0) }.min() ?? 0) / 1000
         }
 
         @Test func linksAreDelayedEachWay() throws {
@@ -42,8 +44,8 @@ extension LabRootTests {
                 _ = try fixture.lab.up(plan)
                 let record = RecordFile.load(SupervisorRecord.self, from: fixture.layout.supervisorRecord)
                 try #require(record?.links["host2"]?.process).signal(SIGKILL)
-                let deadline = ContinuousClock.now + .seconds(5)
-                while try !fixture.reaches("host1", "10.77.0.2"), ContinuousClock.now < deadline {}
+                let deadline = ContinuousClock.now + .seconds(20)
+                while try !fixture.reaches("host1", "10.77.0.2", within: 1), ContinuousClock.now < deadline {}
                 #expect(try fixture.reaches("host1", "10.77.0.2"))
                 try fixture.lab.killHost("host2")
                 #expect(try fixture.lab.up(plan).state == "up")

@@ -120,8 +120,11 @@ extension LabFixture {
     }
 
     /// Whether packets come and go between a host and an address: a port where nobody listens refuses at once.
-    func reaches(_ host: String, _ address: String) throws -> Bool {
-        let command = try lab.command(on: host, ["timeout", "1", "bash", "-c", "echo > /dev/tcp/\(address)/9"])
+    func reaches(_ host: String, _ address: String, within seconds: Int = 10) throws -> Bool {
+        let command = try lab.command(
+            on: host,
+            ["timeout", "\(seconds)", "bash", "-c", "echo > /dev/tcp/\(address)/9"]
+        )
         return try command.run().error.contains("refused")
     }
 }

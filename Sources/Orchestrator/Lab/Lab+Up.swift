@@ -43,7 +43,7 @@ extension Lab {
             plan: plan,
             binary: binary,
             supervisor: supervisor,
-            environment: Self.daemonEnvironment(),
+            environment: daemonEnvironment(),
             hosts: (1...plan.hosts).map { LabHost(name: "host\($0)", index: $0, rate: plan.rate) }
         )
         for directory in [layout.images, layout.run, layout.configuration] {
@@ -62,11 +62,13 @@ extension Lab {
         return record
     }
 
-    /// What the daemons are to find in their environment: where the product's own parts are, and a plain rest.
-    private static func daemonEnvironment() -> [String] {
+    /// What the hosts' commands are to find in their environment: the host's socket, where the product's own parts are,
+    /// and a plain rest.
+    private func daemonEnvironment() -> [String] {
         let own = ProcessInfo.processInfo.environment
         let passed = own.filter { $0.key.hasPrefix("SMIRUN_") && $0.key != "SMIRUN_SOCKET" }
-        return ["HOME=/root"] + SpawnRequest.plainEnvironment + passed.map { "\($0.key)=\($0.value)" }.sorted()
+        let socket = "SMIRUN_SOCKET=\(layout.run)/\(LabLayout.sockets[0])"
+        return ["HOME=/root", socket] + SpawnRequest.plainEnvironment + passed.map { "\($0.key)=\($0.value)" }.sorted()
     }
 
     private func configuration(of host: LabHost) -> String {
@@ -104,6 +106,9 @@ extension Lab {
             try linkSockets(record)
             let cluster = LabCluster(lab: self)
             try ensureSupervisor(record)
+            if let holder = record.fabric {
+                try LabFabric(fabric: holder, isDelayed: record.plan.delay > 0).awaitCarriers(record.hosts)
+            }
             try cluster.form(&record)
             if !wasUp { try cluster.importAccessPoints(record) }
             record.phase = .up

@@ -57,12 +57,13 @@ package struct Lab: Sendable {
         return try body(lock)
     }
 
-    func requireRoot() throws(LabError) {
+    /// Refuses other users than root: namespaces, links and the lab's directories are root's.
+    package func requireRoot() throws(LabError) {
         if geteuid() == 0 { return }
         throw LabError(
             .notRoot,
-            cause: "the lab makes namespaces and links, which needs root",
-            remedy: "run it as root"
+            cause: "the lab is made of namespaces and links, which only root can make and see",
+            remedy: "run the command as root"
         )
     }
 

@@ -21,7 +21,7 @@ struct LabCluster {
         guard let first = record.hosts.first else { return }
         if !first.isMember {
             lab.progress("founding the cluster on \(first.name)")
-            try run(on: first, ["cluster", "init", "--name", first.name, "--address", first.address])
+            try run(on: first, ["cluster", "init"] + membership(first))
             record.hosts[0].isMember = true
         }
         try want(&record, [0])
@@ -34,6 +34,10 @@ struct LabCluster {
         try want(&record, Array(record.hosts.indices))
         lab.progress("waiting for the daemons")
         try awaitReady(record, record.hosts.map(\.name))
+    }
+
+    private func membership(_ host: LabHost) -> [String] {
+        ["--name", host.name, "--address", host.address, "--config", layout.configurationFile]
     }
 
     /// Tells the supervisor to run these hosts' daemons.
@@ -55,8 +59,7 @@ struct LabCluster {
             let tokens = try runAll(batch.map { _ in (first, ["cluster", "token"]) })
             var joins: [(LabHost, [String])] = []
             for (host, output) in zip(batch, tokens) {
-                let arguments = ["host", "join", output.trimmed, "--name", host.name, "--address", host.address]
-                joins.append((host, arguments))
+                joins.append((host, ["host", "join", output.trimmed] + membership(host)))
             }
             _ = try runAll(joins)
         }

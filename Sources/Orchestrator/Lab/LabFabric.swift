@@ -1,3 +1,4 @@
+import Glibc
 import LinuxSystem
 
 /// The links between hosts: one bridge in a network namespace of its own, and to each host a link that is shaped on
@@ -59,6 +60,30 @@ struct LabFabric {
         }
         for (host, run) in started { try check(run, "configuring the network of \(host.name)") }
         try shape(hosts)
+    }
+
+    /// Waits until the delayed links of all hosts carry frames: their processes have attached to both ends.
+    func awaitCarriers(_ hosts: [LabHost]) throws(LabError) {
+        let deadline = ContinuousClock.now + .seconds(20)
+        while isDelayed {
+            let links = try during("looking at the fabric") { () throws(SyscallError) in
+                try command(fabric, ["ip", "-o", "link"]).run().output.split(separator: "\n")
+            }
+            // `5: port3: <BROADCAST,MULTICAST,UP,LOWER_UP> …`
+            let ready = Set(
+                links.filter { $0.contains("LOWER_UP") }.compactMap { $0.split(separator: " ").dropFirst().first }
+            )
+            guard let missing = hosts.first(where: { !ready.contains("\($0.port):") }) else { return }
+            guard ContinuousClock.now < deadline else {
+                throw LabError(
+                    .timedOut,
+                    cause: "the process that delays the link of \(missing.name) did not start",
+                    remedy: "run `smirun lab down`, then `smirun lab up` again"
+                )
+            }
+            // The kernel tells of a carrier by netlink only; for a start that takes 20 ms asking again is simpler.
+            poll(nil, 0, 10)
+        }
     }
 
     private func addresses(_ host: LabHost) -> String {

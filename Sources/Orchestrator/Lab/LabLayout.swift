@@ -12,24 +12,26 @@ package struct LabLayout: Sendable, Equatable {
     package var configuration: String
     /// Below every cgroup hierarchy: all that the lab runs.
     package var cgroup: String
+    /// Base images, shared by all hosts; kept by `lab down`.
+    package var images: String
 
     /// The layout; the defaults are those of an installed system.
     package init(
         state: String = "/var/lib/smirun",
         run: String = "/run/smirun",
         configuration: String = "/etc/smirun",
-        cgroup: String = "/smirun-lab"
+        cgroup: String = "/smirun-lab",
+        images: String? = nil
     ) {
         self.state = state
         self.run = run
         self.configuration = configuration
         self.cgroup = cgroup
+        self.images = images ?? state + "/images"
     }
 
     /// The lab's own directory; removed by `lab down`.
     package var directory: String { state + "/lab" }
-    /// Base images, shared by all hosts; kept by `lab down`.
-    package var images: String { state + "/images" }
     /// What the lab consists of, ``LabRecord``.
     package var record: String { directory + "/lab.json" }
     /// What the supervisor runs, ``SupervisorRecord``.
@@ -49,7 +51,10 @@ package struct LabLayout: Sendable, Equatable {
 
     /// The layout as options of the lab's hidden commands.
     var arguments: [String] {
-        ["--state", state, "--run", run, "--configuration", configuration, "--cgroup", cgroup]
+        [
+            "--state", state, "--run", run, "--configuration", configuration, "--cgroup", cgroup,
+            "--images", images,
+        ]
     }
 
     /// One host's files, as the machine itself sees them.
