@@ -42,7 +42,7 @@ ssize_t smi_pagemap_scan(int pagemap, int mode, uint64_t start, uint64_t end, st
         scan.flags = SCAN_WP_MATCHING | SCAN_CHECK_WPASYNC;
         scan.category_mask |= CATEGORY_WRITTEN;
     }
-    scan.return_mask = CATEGORY_PRESENT;
+    scan.return_mask = CATEGORY_PRESENT | CATEGORY_SWAPPED;
     int found = ioctl(pagemap, SCAN_IOCTL, &scan);
     if (found < 0)
         return -errno;

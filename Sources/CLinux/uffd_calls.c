@@ -5,7 +5,9 @@
 #include <errno.h>
 #include <linux/userfaultfd.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 // Newer than the headers of Debian 12.
@@ -47,6 +49,12 @@ int64_t smi_uffd_zero(int uffd, uint64_t address, uint64_t length, int wake) {
     return request.zeropage > 0 ? request.zeropage : -errno;
 }
 
+int smi_uffd_protect(int uffd, uint64_t start, uint64_t end, int protect) {
+    struct uffdio_writeprotect request = {.range = {start, end - start},
+                                          .mode = protect ? UFFDIO_WRITEPROTECT_MODE_WP : 0};
+    return ioctl(uffd, UFFDIO_WRITEPROTECT, &request) == 0 ? 0 : -errno;
+}
+
 int smi_uffd_wake(int uffd, uint64_t address, uint64_t length) {
     struct uffdio_range range = {address, length};
     return ioctl(uffd, UFFDIO_WAKE, &range) == 0 ? 0 : -errno;
@@ -86,4 +94,12 @@ int smi_uffd_next_event(int uffd, struct smi_uffd_event *event) {
     default:
         return -EPROTO;
     }
+}
+
+int smi_accept_nonblocking(int socket) {
+    return accept4(socket, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+}
+
+int smi_eventfd(void) {
+    return eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 }

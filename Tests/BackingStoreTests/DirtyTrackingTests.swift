@@ -38,7 +38,15 @@ struct DirtyTrackingTests {
         for range in process.present ?? [] {
             for number in range where image.page(number, into: &expected) {
                 let found = try store.read(number, into: &held)
-                if !found || held != expected { wrong.append(number) }
+                if !found || held != expected {
+                    wrong.append(number)
+                    let bytes = zip(held, expected).enumerated().filter { $1.0 != $1.1 }.map(\.offset)
+                    print(
+                        "\(note): page \(number) of \(process.pid) \(found ? "differs" : "is missing"):",
+                        "\(bytes.count) bytes from \(bytes.first ?? -1), dirty \(process.dirty.contains { $0.contains(number) }),",
+                        process.mappings.filter { $0.range.contains(number * 4096) }
+                    )
+                }
                 compared += 1
             }
         }

@@ -47,7 +47,7 @@ struct MemoryScan {
             )
             guard count >= 0 else { throw SyscallError("ioctl", code: Int32(-count), subject: "pagemap") }
             for region in buffer[..<count] {
-                if let last = regions.last, last.end == region.start {
+                if let last = regions.last, last.end == region.start, last.categories == region.categories {
                     regions[regions.count - 1].end = region.end
                 } else {
                     regions.append(region)

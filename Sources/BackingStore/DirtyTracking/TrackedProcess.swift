@@ -70,13 +70,19 @@ final class TrackedProcess {
         var scan = try MemoryScan(pid: pid)
         for mapping in mappings where mapping.isPrivate {
             try written(mapping.range, &scan, &dirty, attachTimeout)
-            if presence { try scan.present(mapping.range, into: &present) }
+            guard presence else { continue }
+            let first = present.count
+            try scan.present(mapping.range, into: &present)
+            // Over a file, what looks swapped out may be the mark that the kernel leaves where a protected page was
+            // dropped: the file's own content shows through. Reading it again is right for both.
+            guard mapping.inode != 0 else { continue }
+            dirty += present[first...].filter { $0.categories & UInt64(SMI_PAGE_PRESENT.rawValue) == 0 }
         }
         return ProcessDirty(
             pid: pid,
             startTime: startTime,
             isTracked: isTracked,
-            dirty: dirty.map(\.pages),
+            dirty: normalized(dirty.map(\.pages)),
             present: presence ? present.map(\.pages) : nil,
             mappings: mappings
         )
@@ -118,13 +124,31 @@ final class TrackedProcess {
         return result == 0
     }
 
+    /// Registers a range and clears its protection: mremap can merge a registered mapping into one that is not, whose
+    /// pages stay marked as protected while writes go through unseen.
     private func registerOnce(_ range: Range<UInt64>) -> Int32 {
         guard let uffd else { return -ESRCH }
-        return smi_uffd_register(uffd.raw, range.lowerBound, range.upperBound, Int32(SMI_UFFD_WP.rawValue))
+        let mode = Int32(SMI_UFFD_WP.rawValue)
+        let result = smi_uffd_register(uffd.raw, range.lowerBound, range.upperBound, mode)
+        guard result == 0 else { return result }
+        return smi_uffd_protect(uffd.raw, range.lowerBound, range.upperBound, 0)
     }
 }
 
 extension smi_region {
     /// As page numbers.
     var pages: Range<UInt64> { start / 4096..<end / 4096 }
+}
+
+/// The same pages as sorted, disjoint ranges.
+func normalized(_ ranges: [Range<UInt64>]) -> [Range<UInt64>] {
+    var result: [Range<UInt64>] = []
+    for range in ranges.sorted(by: { $0.lowerBound < $1.lowerBound }) {
+        if let last = result.last, range.lowerBound <= last.upperBound {
+            result[result.count - 1] = last.lowerBound..<max(last.upperBound, range.upperBound)
+        } else {
+            result.append(range)
+        }
+    }
+    return result
 }

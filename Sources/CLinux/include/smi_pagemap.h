@@ -26,6 +26,7 @@ void smi_maps_free(struct smi_vma *vmas, char *text);
 struct smi_region { // as struct page_region of the kernel
     uint64_t start, end, categories;
 };
+enum smi_category { SMI_PAGE_PRESENT = 8, SMI_PAGE_SWAPPED = 16 };
 enum smi_scan_mode {
     SMI_SCAN_PRESENT = 0, // private pages with content
     SMI_SCAN_WRITTEN = 1, // of these, those written since the last such scan, which are protected again

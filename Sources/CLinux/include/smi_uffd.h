@@ -13,6 +13,8 @@ int smi_uffd_unregister(int uffd, uint64_t start, uint64_t end);
 // Returns the bytes copied, which may be less than asked for where a later page failed, or -errno (first page failed).
 int64_t smi_uffd_copy(int uffd, uint64_t address, const void *data, uint64_t length, int write_protect, int wake);
 int64_t smi_uffd_zero(int uffd, uint64_t address, uint64_t length, int wake);
+// Sets or clears the protection of a registered range.
+int smi_uffd_protect(int uffd, uint64_t start, uint64_t end, int protect);
 int smi_uffd_wake(int uffd, uint64_t address, uint64_t length);
 
 enum smi_uffd_event_kind {
@@ -32,3 +34,15 @@ struct smi_uffd_event {
 };
 // Reads one event from a non-blocking userfaultfd: 1, 0 (none), or -errno.
 int smi_uffd_next_event(int uffd, struct smi_uffd_event *event);
+
+// What smi-pagekeeper is asked and answers (Sources/smi-pagekeeper).
+struct smi_keeper_message {
+    uint32_t operation;
+    int32_t pid;
+    uint64_t id;
+};
+
+// accept4(2), close-on-exec and non-blocking; the descriptor or -1 with errno.
+int smi_accept_nonblocking(int socket);
+// eventfd(2), close-on-exec and non-blocking; the descriptor or -1 with errno.
+int smi_eventfd(void);

@@ -1,0 +1,98 @@
+/// Which pages of a process are still to be served, and from which page of its backing file.
+///
+/// Pages start out at the address they were saved under; mremap moves them. Pure.
+struct PageExtents: Sendable, Equatable {
+    struct Extent: Sendable, Equatable {
+        /// First page number in the process.
+        var start: UInt64
+        var count: UInt64
+        /// Page number in the backing file of `start`.
+        var source: UInt64
+
+        var end: UInt64 { start + count }
+    }
+
+    /// In order of address, disjoint.
+    private(set) var extents: [Extent] = []
+
+    /// The given page numbers (ascending), each served from itself.
+    init(pages: some Sequence<UInt64>) {
+        for page in pages {
+            if let last = extents.last, last.end == page {
+                extents[extents.count - 1].count += 1
+            } else {
+                extents.append(Extent(start: page, count: 1, source: page))
+            }
+        }
+    }
+
+    var isEmpty: Bool { extents.isEmpty }
+
+    /// Pages left.
+    var count: UInt64 { extents.reduce(0) { $0 + $1.count } }
+
+    /// The index of the first extent that ends behind a page.
+    private func index(endingAfter page: UInt64) -> Int {
+        var low = 0
+        var high = extents.count
+        while low < high {
+            let middle = (low + high) / 2
+            if extents[middle].end <= page { low = middle + 1 } else { high = middle }
+        }
+        return low
+    }
+
+    /// Where in the backing file a page's content is; nil if the page is not there to be served.
+    func source(of page: UInt64) -> UInt64? {
+        let i = index(endingAfter: page)
+        guard i < extents.count, extents[i].start <= page else { return nil }
+        return extents[i].source + (page - extents[i].start)
+    }
+
+    /// The first pages from `page` on that lie together: at most `limit`; nil behind the last.
+    func run(from page: UInt64, limit: UInt64) -> Extent? {
+        let i = index(endingAfter: page)
+        guard i < extents.count else { return nil }
+        let skipped = page > extents[i].start ? page - extents[i].start : 0
+        return Extent(
+            start: extents[i].start + skipped,
+            count: min(limit, extents[i].count - skipped),
+            source: extents[i].source + skipped
+        )
+    }
+
+    /// Takes out a range of pages and returns what was there.
+    @discardableResult
+    mutating func remove(_ range: Range<UInt64>) -> [Extent] {
+        var removed: [Extent] = []
+        var kept: [Extent] = []
+        let first = index(endingAfter: range.lowerBound)
+        var last = first
+        while last < extents.count, extents[last].start < range.upperBound {
+            let extent = extents[last]
+            let from = max(extent.start, range.lowerBound)
+            let to = min(extent.end, range.upperBound)
+            if extent.start < from {
+                kept.append(Extent(start: extent.start, count: from - extent.start, source: extent.source))
+            }
+            removed.append(Extent(start: from, count: to - from, source: extent.source + (from - extent.start)))
+            if to < extent.end {
+                kept.append(Extent(start: to, count: extent.end - to, source: extent.source + (to - extent.start)))
+            }
+            last += 1
+        }
+        extents.replaceSubrange(first..<last, with: kept)
+        return removed
+    }
+
+    /// Moves pages to another address, as mremap does; what was at the new address is gone.
+    mutating func move(_ range: Range<UInt64>, to start: UInt64) {
+        let moved = remove(range)
+        remove(start..<start + UInt64(range.count))
+        for extent in moved {
+            let place = start + (extent.start - range.lowerBound)
+            extents.insert(
+                Extent(start: place, count: extent.count, source: extent.source), at: index(endingAfter: place))
+        }
+    }
+}

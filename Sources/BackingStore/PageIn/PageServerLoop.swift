@@ -1,0 +1,228 @@
+import CLinux
+import Glibc
+import LinuxSystem
+import Synchronization
+
+/// The page server's thread.
+// SAFETY: everything but `start` is touched by that one thread only (through `PageServerControl`).
+final class PageServerLoop: @unchecked Sendable {
+    /// CRIU's word for "all tasks are restored and stopped".
+    private static let restoredMark: Int32 = 0x5253_5446
+
+    private let control: PageServerControl
+    private let keeper: PageKeeper?
+    private let sources: @Sendable (pid_t) -> PageSource?
+    private let onEvent: @Sendable (PageServer.Event) -> Void
+    private let isStarted = Atomic(false)
+
+    var listening: Descriptor?
+    var isStopping = false
+    private var connections: [Connection] = []
+    private var spaces: [ServedSpace] = []
+    private var completed: Set<UInt64> = []
+    private var nextId = UInt64.random(in: 0..<1 << 60)
+
+    private final class Connection {
+        let socket: Descriptor
+        /// The task whose userfaultfd comes next.
+        var expecting: pid_t?
+
+        init(_ socket: Descriptor) {
+            self.socket = socket
+        }
+    }
+
+    init(
+        control: PageServerControl,
+        keeper: PageKeeper?,
+        sources: @escaping @Sendable (pid_t) -> PageSource?,
+        onEvent: @escaping @Sendable (PageServer.Event) -> Void
+    ) {
+        self.control = control
+        self.keeper = keeper
+        self.sources = sources
+        self.onEvent = onEvent
+    }
+
+    func start() throws(SyscallError) {
+        guard !isStarted.exchange(true, ordering: .relaxed) else { return }
+        var thread = pthread_t()
+        let argument = Unmanaged.passRetained(self).toOpaque()
+        let result = pthread_create(&thread, nil, runPageServer, argument)
+        guard result == 0 else {
+            Unmanaged<PageServerLoop>.fromOpaque(argument).release()
+            throw SyscallError("pthread_create", code: result)
+        }
+        pthread_detach(thread)
+    }
+
+    fileprivate func run() {
+        while !isStopping {
+            wait()
+            for space in spaces { drain(space) }
+            for space in spaces where space.hasWork { space.push() }
+            settle()
+        }
+        spaces = []
+        connections = []
+        listening = nil
+    }
+
+    /// Waits for something to do, unless there are pages to push.
+    private func wait() {
+        var polled = [pollfd(fd: control.eventfd.raw, events: Int16(POLLIN), revents: 0)]
+        polled.append(pollfd(fd: listening?.raw ?? -1, events: Int16(POLLIN), revents: 0))
+        polled += connections.map { pollfd(fd: $0.socket.raw, events: Int16(POLLIN), revents: 0) }
+        polled += spaces.map { pollfd(fd: $0.userfault.raw, events: Int16(POLLIN), revents: 0) }
+        let busy = spaces.contains { $0.hasWork }
+        guard poll(&polled, nfds_t(polled.count), busy ? 0 : -1) > 0 else { return }
+        let ready = connections.enumerated().filter { polled[2 + $0.offset].revents != 0 }.map(\.element)
+        if polled[0].revents != 0 { control.run() }
+        if polled[1].revents != 0 { accept() }
+        for connection in ready { receive(connection) }
+    }
+
+    private func drain(_ space: ServedSpace) {
+        do {
+            try space.drainEvents { parent, userfault in try self.adopt(childOf: parent, userfault) }
+            space.retryEvents()
+        } catch {
+            onEvent(.failed(PageInError(pid: space.pid, page: nil, cause: "\(error)")))
+        }
+    }
+
+    /// Reports what has changed, and forgets processes that have gone.
+    private func settle() {
+        for space in spaces {
+            if let failure = space.takeFailure() { onEvent(.failed(failure)) }
+            if space.extents.isEmpty, !space.isGone, completed.insert(space.id).inserted {
+                onEvent(.complete(pid: space.pid))
+            }
+            if space.isGone {
+                try? keeper?.drop(id: space.id)
+                onEvent(.gone(pid: space.pid))
+            }
+        }
+        spaces.removeAll { $0.isGone }
+    }
+
+    // MARK: CRIU's connection
+
+    private func accept() {
+        guard let listening else { return }
+        let raw = smi_accept_nonblocking(listening.raw)
+        if raw >= 0 { connections.append(Connection(Descriptor(owning: raw))) }
+    }
+
+    private func receive(_ connection: Connection) {
+        while true {
+            var word: Int32 = 0
+            var descriptor: Int32 = -1
+            var received: Int32 = 0
+            // A task's number is four bytes; its userfaultfd comes with one byte of its own.
+            let length = connection.expecting == nil ? 4 : 1
+            let count = smi_recv_fds(connection.socket.raw, &word, length, &descriptor, 1, &received)
+            if count < 0, errno == EAGAIN || errno == EINTR { return }
+            guard count == length else {
+                connections.removeAll { $0 === connection }
+                return
+            }
+            if let pid = connection.expecting {
+                connection.expecting = nil
+                if received == 1 { serve(pid, Descriptor(owning: descriptor)) }
+            } else if word == Self.restoredMark {
+                onEvent(.restored)
+            } else if word > 0 {
+                connection.expecting = word
+            }
+        }
+    }
+
+    private func serve(_ pid: pid_t, _ userfault: Descriptor) {
+        guard let source = sources(pid) else {
+            onEvent(.failed(PageInError(pid: pid, page: nil, cause: "there is no backing file for this process")))
+            return
+        }
+        do {
+            let extents = PageExtents(pages: source.pages)
+            try add(pid, userfault, source, try PageJournal(), extents, isTracking: false)
+        } catch {
+            onEvent(.failed(PageInError(pid: pid, page: nil, cause: "\(error)")))
+        }
+    }
+
+    private func add(
+        _ pid: pid_t, _ userfault: Descriptor, _ source: PageSource, _ journal: PageJournal, _ extents: PageExtents,
+        isTracking: Bool
+    ) throws {
+        let id = nextId
+        nextId += 1
+        _ = fcntl(userfault.raw, F_SETFL, fcntl(userfault.raw, F_GETFL) | O_NONBLOCK)
+        // The keeper first: from here on the death of this process makes faults wait.
+        try keeper?.keep(id: id, pid: pid, userfault: userfault, journal: journal.file)
+        let space = ServedSpace(
+            id: id, pid: pid, userfault: userfault, source: source, journal: journal, extents: extents)
+        space.isTracking = isTracking
+        spaces.append(space)
+    }
+
+    private func adopt(childOf parent: ServedSpace, _ userfault: Descriptor) throws {
+        let journal = try parent.journal.copy()
+        let extents = PageExtents(pages: parent.source.pages)
+        try add(parent.pid, userfault, parent.source, journal, extents, isTracking: parent.isTracking)
+    }
+
+    // MARK: commands
+
+    func takeOver() {
+        guard let kept = try? keeper?.list() else { return }
+        for entry in kept {
+            do {
+                let journal = try PageJournal(entry.journal)
+                guard let source = sources(entry.pid), !journal.isInDoubt else {
+                    throw PageInError(
+                        pid: entry.pid, page: nil,
+                        cause: "the page server before this one died while the process changed its memory")
+                }
+                let extents = PageExtents(pages: source.pages)
+                let space = ServedSpace(
+                    id: entry.id, pid: entry.pid, userfault: entry.userfault, source: source, journal: journal,
+                    extents: extents)
+                space.wakeAll()
+                spaces.append(space)
+            } catch let error as PageInError {
+                onEvent(.failed(error))
+            } catch {
+                onEvent(.failed(PageInError(pid: entry.pid, page: nil, cause: "\(error)")))
+            }
+        }
+    }
+
+    func track(_ pid: pid_t, hostPid: pid_t) throws -> Descriptor {
+        guard let space = spaces.first(where: { $0.pid == pid }) else {
+            throw PageInError(pid: pid, page: nil, cause: "the process is not being served")
+        }
+        try space.startTracking(hostPid: hostPid)
+        return try space.userfault.duplicate()
+    }
+
+    func finish(_ pid: pid_t) {
+        for space in spaces where space.pid == pid { try? keeper?.drop(id: space.id) }
+        spaces.removeAll { $0.pid == pid }
+    }
+
+    func pagesLeft() -> [pid_t: UInt64] {
+        Dictionary(spaces.map { ($0.pid, $0.extents.count) }) { $0 + $1 }
+    }
+
+    func retryAll() {
+        for space in spaces { space.retryWaiting() }
+    }
+}
+
+/// The thread's entry; a plain function, because a closure made on an actor would trap here.
+private func runPageServer(_ argument: UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? {
+    guard let argument else { return nil }
+    Unmanaged<PageServerLoop>.fromOpaque(argument).takeRetainedValue().run()
+    return nil
+}

@@ -1,0 +1,225 @@
+import CLinux
+import Glibc
+import LinuxSystem
+
+/// One process (or forked child) whose pages are being served.
+///
+/// Used by the server's one thread: events and copies are in one order, so that a page dropped by the process is never
+/// copied back afterwards (the kernel refuses copies with EAGAIN from the event until it has been read).
+final class ServedSpace {
+    /// Pages copied at a time between two looks at the faults.
+    static let batch: UInt64 = 32
+
+    let id: UInt64
+    let pid: pid_t
+    let userfault: Descriptor
+    let source: PageSource
+    let journal: PageJournal
+    private(set) var extents: PageExtents
+    private var hot: ArraySlice<UInt64>
+    private var cursor: UInt64 = 0
+    private var waiting: [UInt64] = []
+    /// Pages are write-protected as they come in, so that tracking sees what the process writes.
+    var isTracking = false
+    private(set) var isGone = false
+    private var failure: PageInError?
+    private var isFailureReported = false
+    private let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: Int(batch) * 4096, alignment: 4096)
+
+    init(id: UInt64, pid: pid_t, userfault: Descriptor, source: PageSource, journal: PageJournal, extents: PageExtents) {
+        self.id = id
+        self.pid = pid
+        self.userfault = userfault
+        self.source = source
+        self.journal = journal
+        self.extents = extents
+        hot = source.hot[...]
+        for change in journal.changes { apply(change) }
+    }
+
+    deinit {
+        buffer.deallocate()
+    }
+
+    /// Whether there is something to push now.
+    var hasWork: Bool { !isGone && failure == nil && !extents.isEmpty && !isStalled }
+    /// Everything that is left has yet to arrive from the source.
+    private var isStalled = false
+
+    private func apply(_ change: PageJournal.Change) {
+        switch change {
+        case .removed(let range): extents.remove(range)
+        case .moved(let range, let start): extents.move(range, to: start)
+        }
+    }
+
+    /// Has the process's writes tracked from now on: its private mappings are registered for write protection too.
+    func startTracking(hostPid: pid_t) throws(SyscallError) {
+        let mode = Int32(SMI_UFFD_MISSING.rawValue | SMI_UFFD_WP.rawValue)
+        for mapping in try Mapping.all(of: hostPid) where mapping.isPrivate && mapping.inode == 0 {
+            // Mappings made since the restore are not served; the tracker registers them itself.
+            _ = smi_uffd_register(userfault.raw, mapping.range.lowerBound, mapping.range.upperBound, mode)
+        }
+        isTracking = true
+    }
+
+    /// Has every waiting thread fault again: the server before this one may have read a fault and not answered it.
+    func wakeAll() {
+        let low: UInt64 = 1 << 16
+        smi_uffd_wake(userfault.raw, low, (1 << 47) - 4096 - low)
+    }
+
+    // MARK: events
+
+    /// Reads and answers what the process waits for; a child made by fork is returned for the server to take up.
+    func drainEvents(makeChild: (ServedSpace, Descriptor) throws -> Void) throws {
+        while !isGone {
+            var event = smi_uffd_event()
+            journal.beginEvent()
+            let result = smi_uffd_next_event(userfault.raw, &event)
+            if result == 1 { try handle(event, makeChild) }
+            journal.endEvent()
+            if result == 0 { return }
+            guard result == 1 else {
+                isGone = true
+                return
+            }
+        }
+    }
+
+    private func handle(_ event: smi_uffd_event, _ makeChild: (ServedSpace, Descriptor) throws -> Void) throws {
+        switch UInt32(event.kind) {
+        case SMI_UFFD_FAULT.rawValue:
+            resolve(event.start / 4096)
+        case SMI_UFFD_FORK.rawValue:
+            try makeChild(self, Descriptor(owning: event.fork_fd))
+        case SMI_UFFD_REMAP.rawValue:
+            let first = event.start / 4096
+            note(.moved(first..<first + event.length / 4096, to: event.end / 4096))
+        default:
+            note(.removed(event.start / 4096..<event.end / 4096))
+        }
+    }
+
+    private func note(_ change: PageJournal.Change) {
+        journal.note(change)
+        apply(change)
+    }
+
+    /// Answers a fault: from the backing file, with zeros where it has no such page, later where it is still to come.
+    private func resolve(_ page: UInt64) {
+        let result: Int64
+        if let stored = extents.source(of: page) {
+            if source.isLate(stored) {
+                waiting.append(page)
+                source.want(stored)
+                return
+            }
+            guard read(stored, 0) else { return }
+            result = smi_uffd_copy(userfault.raw, page * 4096, buffer.baseAddress, 4096, isTracking ? 1 : 0, 1)
+        } else {
+            result = smi_uffd_zero(userfault.raw, page * 4096, 4096, 1)
+        }
+        switch result {
+        // There already, or no longer mapped: the thread looks again.
+        case -Int64(EEXIST), -Int64(ENOENT): smi_uffd_wake(userfault.raw, page * 4096, 4096)
+        // Events wait in front: they may move or drop this very page.
+        case -Int64(EAGAIN): waiting.append(page)
+        case -Int64(ESRCH): isGone = true
+        default: break
+        }
+    }
+
+    /// Looks again at faults that could not be answered: late pages may have arrived.
+    func retryWaiting() {
+        isStalled = false
+        let pages = waiting
+        waiting.removeAll()
+        for page in pages { resolve(page) }
+    }
+
+    /// The same for faults that only waited for an event in front of them to be read.
+    func retryEvents() {
+        let pages = waiting.filter { page in extents.source(of: page).map { !source.isLate($0) } ?? true }
+        guard !pages.isEmpty else { return }
+        waiting.removeAll(where: pages.contains)
+        for page in pages { resolve(page) }
+    }
+
+    /// Why pages cannot be served, once.
+    func takeFailure() -> PageInError? {
+        guard !isFailureReported, let failure else { return nil }
+        isFailureReported = true
+        return failure
+    }
+
+    private func read(_ stored: UInt64, _ slot: Int) -> Bool {
+        guard let base = buffer.baseAddress else { return false }
+        do throws(PageStoreError) {
+            if try source.store.read(stored, into: base + slot * 4096) { return true }
+            failure = PageInError(pid: pid, page: stored, cause: "the backing file has lost a page that it listed")
+        } catch {
+            // Never served: the process goes on waiting until whoever owns it decides.
+            failure = PageInError(pid: pid, page: stored, cause: error.cause)
+        }
+        return false
+    }
+
+    // MARK: pushing
+
+    /// Copies the next pages in: hot ones first, then the rest in order of address.
+    func push() {
+        guard let run = nextRun() else { return }
+        for i in 0..<Int(run.count) where !read(run.source + UInt64(i), i) { return }
+        var done: UInt64 = 0
+        var piece = run.count
+        while done < run.count {
+            piece = min(piece, run.count - done)
+            let result = smi_uffd_copy(
+                userfault.raw, (run.start + done) * 4096, buffer.baseAddress.map { $0 + Int(done) * 4096 },
+                piece * 4096, isTracking ? 1 : 0, 1)
+            switch result {
+            case 1...: done += UInt64(result) / 4096
+            case -Int64(EEXIST): done += 1
+            // One copy stays within one mapping: go on page by page. A page outside any will never be asked for.
+            case -Int64(ENOENT), -Int64(EINVAL):
+                done += piece == 1 ? 1 : 0
+                piece = 1
+            case -Int64(ESRCH):
+                isGone = true
+                return
+            // EAGAIN: an event waits to be read, and decides about these pages.
+            default:
+                extents.remove(run.start..<run.start + done)
+                return
+            }
+        }
+        extents.remove(run.start..<run.start + run.count)
+    }
+
+    private func nextRun() -> PageExtents.Extent? {
+        while let page = hot.popFirst() {
+            if let stored = extents.source(of: page), !source.isLate(stored) {
+                return PageExtents.Extent(start: page, count: 1, source: stored)
+            }
+        }
+        var wrapped = false
+        while true {
+            guard var run = extents.run(from: cursor, limit: Self.batch) else {
+                if wrapped {
+                    isStalled = true
+                    return nil
+                }
+                wrapped = true
+                cursor = 0
+                continue
+            }
+            let ready = (0..<run.count).prefix { !source.isLate(run.source + $0) }.count
+            cursor = run.start + max(UInt64(ready), 1)
+            if ready > 0 {
+                run.count = UInt64(ready)
+                return run
+            }
+        }
+    }
+}

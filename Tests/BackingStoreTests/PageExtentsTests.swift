@@ -1,0 +1,40 @@
+import Testing
+
+@testable import BackingStore
+
+@Suite("Pages still to be served")
+struct PageExtentsTests {
+    @Test("Random removals and moves give what a dictionary gives", arguments: 1...20 as ClosedRange<UInt64>)
+    func model(seed: UInt64) {
+        var generator = SeededGenerator(seed)
+        let pages = (0..<300 as Range<UInt64>).filter { _ in Int.random(in: 0..<3, using: &generator) > 0 }
+        var extents = PageExtents(pages: pages)
+        var model = Dictionary(uniqueKeysWithValues: pages.map { ($0, $0) })
+        for _ in 0..<100 {
+            let start = UInt64.random(in: 0..<320, using: &generator)
+            let range = start..<start + UInt64.random(in: 1..<20, using: &generator)
+            if Bool.random(using: &generator) {
+                extents.remove(range)
+                model = model.filter { !range.contains($0.key) }
+            } else {
+                let target = UInt64.random(in: 0..<600, using: &generator)
+                guard target >= range.upperBound || target + UInt64(range.count) <= range.lowerBound else { continue }
+                let moved = model.filter { range.contains($0.key) }
+                let place = target..<target + UInt64(range.count)
+                model = model.filter { !range.contains($0.key) && !place.contains($0.key) }
+                for (page, source) in moved { model[target + (page - range.lowerBound)] = source }
+                extents.move(range, to: target)
+            }
+            #expect(extents.count == UInt64(model.count))
+            for page in 0..<700 as Range<UInt64> { #expect(extents.source(of: page) == model[page]) }
+        }
+        var left = model
+        var cursor: UInt64 = 0
+        while let run = extents.run(from: cursor, limit: 7) {
+            #expect(run.count <= 7)
+            for i in 0..<run.count { #expect(left.removeValue(forKey: run.start + i) == run.source + i) }
+            cursor = run.end
+        }
+        #expect(left.isEmpty)
+    }
+}

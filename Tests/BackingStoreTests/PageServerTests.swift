@@ -1,0 +1,218 @@
+import Glibc
+import LinuxSystem
+import Synchronization
+import Testing
+
+@testable import BackingStore
+
+@Suite("Page-in by userfaultfd", .enabled(if: geteuid() == 0, "needs root"), .serialized)
+struct PageServerTests {
+    static let base: UInt64 = 0x1000_0000_0000 / 4096
+
+    /// The events of a server, for a test to wait for.
+    final class Log: Sendable {
+        private let events = Mutex<[PageServer.Event]>([])
+
+        func note(_ event: PageServer.Event) { events.withLock { $0.append(event) } }
+        func contains(_ event: PageServer.Event) -> Bool { events.withLock { $0.contains(event) } }
+        var all: [PageServer.Event] { events.withLock { $0 } }
+
+        func wait(for event: PageServer.Event) -> Bool {
+            for _ in 0..<10_000 {
+                if contains(event) { return true }
+                usleep(1000)
+            }
+            return false
+        }
+    }
+
+    /// What the program `lazy` expects to find in its pages.
+    private func fill(_ store: PageStore, _ pages: Range<UInt64>, skipping late: Set<UInt64> = []) throws {
+        var words = [UInt64](repeating: 0, count: 512)
+        for page in pages where page % 7 != 0 && !late.contains(page) {
+            for i in words.indices { words[i] = page &* 1_000_003 &+ (page % 5 == 0 ? 0 : UInt64(i)) }
+            var number = page
+            try words.withUnsafeBytes { bytes in
+                _ = try withUnsafePointer(to: &number) { try store.put(.init(start: $0, count: 1), bytes.baseAddress!) }
+            }
+        }
+        try store.commit(epoch: store.statistics.epoch + 1, durability: .process)
+    }
+
+    private func exitCode(of pid: pid_t, seconds: Int = 30) -> Int32 {
+        var status: Int32 = 0
+        for _ in 0..<seconds * 1000 {
+            if waitpid(pid, &status, WNOHANG) == pid { return status >> 8 | (status & 0x7f) << 8 }
+            usleep(1000)
+        }
+        kill(pid, SIGKILL)
+        waitpid(pid, &status, 0)
+        return -1
+    }
+
+    @Test("Threads that fault, drop, move, unmap and fork find what they must", arguments: 1...6)
+    func churn(seed: Int) throws {
+        let scratch = try ScratchDirectory()
+        let program = try TestPrograms.build("lazy", in: scratch)
+        let store = try PageStore.create(at: scratch.file("a.pages"))
+        try fill(store, Self.base..<Self.base + 2048)
+        let log = Log()
+        let hot = (0..<100).map { Self.base + 1024 + $0 }
+        let server = try PageServer(sources: { $0 == 77 ? PageSource(store: store, hot: hot) : nil }, onEvent: log.note)
+        try server.listen(at: scratch.file("lazy-pages.socket"))
+        let child = try TestPrograms.spawn([
+            program, scratch.file("lazy-pages.socket"), "77", "2048", "\(seed)", "churn",
+        ])
+        #expect(exitCode(of: child) == 0)
+        #expect(log.wait(for: .restored))
+        #expect(!log.all.contains { if case .failed = $0 { true } else { false } }, "\(log.all)")
+        server.stop()
+    }
+
+    @Test("All pages come in without being asked for, and how long 64 MB take")
+    func pushesEverything() throws {
+        let scratch = try ScratchDirectory()
+        let program = try TestPrograms.build("lazy", in: scratch)
+        let store = try PageStore.create(at: scratch.file("a.pages"))
+        try fill(store, Self.base..<Self.base + 16384)
+        let log = Log()
+        let server = try PageServer(sources: { _ in PageSource(store: store) }, onEvent: log.note)
+        try server.listen(at: scratch.file("lazy-pages.socket"))
+        let clock = ContinuousClock()
+        let start = clock.now
+        let child = try TestPrograms.spawn([program, scratch.file("lazy-pages.socket"), "5", "16384", "1", "wait"])
+        #expect(log.wait(for: .complete(pid: 5)))
+        print("page-in of 64 MB, from the program's start: \(clock.now - start)")
+        #expect(exitCode(of: child) == 0)
+        server.stop()
+    }
+
+    @Test("Late pages are waited for, and asked for when the process needs them")
+    func latePages() throws {
+        let scratch = try ScratchDirectory()
+        let program = try TestPrograms.build("lazy", in: scratch)
+        let store = try PageStore.create(at: scratch.file("a.pages"))
+        let pages = Self.base..<Self.base + 512
+        let late = Set(pages.filter { $0 % 7 != 0 && $0 % 3 == 0 })
+        try fill(store, pages, skipping: late)
+        let wanted = Mutex<[UInt64]>([])
+        let source = PageSource(store: store, late: late) { page in wanted.withLock { $0.append(page) } }
+        let server = try PageServer(sources: { _ in source })
+        try server.listen(at: scratch.file("lazy-pages.socket"))
+        let child = try TestPrograms.spawn([program, scratch.file("lazy-pages.socket"), "5", "512", "1", "wait"])
+        // Only what was asked for is delivered, one page at a time.
+        var status: Int32 = 0
+        var delivered = 0
+        for _ in 0..<20_000 where waitpid(child, &status, WNOHANG) == 0 {
+            if let page = wanted.withLock({ $0.popLast() }) {
+                try fill(store, page..<page + 1)
+                source.arrived([page])
+                server.wake()
+                delivered += 1
+            }
+            usleep(200)
+        }
+        #expect(status == 0)
+        #expect(delivered == late.count)
+        server.stop()
+    }
+
+    @Test("A damaged page is never served: the process waits and the failure names the page")
+    func damaged() throws {
+        let scratch = try ScratchDirectory()
+        let program = try TestPrograms.build("lazy", in: scratch)
+        let path = scratch.file("a.pages")
+        let store = try PageStore.create(at: path, compression: .none)
+        try fill(store, Self.base..<Self.base + 64)
+        let file = try Descriptor(open: path, O_RDWR)
+        var zero: [UInt8] = [1, 2, 3, 4, 5, 6, 7, 8]
+        pwrite(file.raw, &zero, 8, 4096 + 10 * (4096 + 32) + 500)
+        let log = Log()
+        let server = try PageServer(sources: { _ in PageSource(store: store) }, onEvent: log.note)
+        try server.listen(at: scratch.file("lazy-pages.socket"))
+        let child = try TestPrograms.spawn([program, scratch.file("lazy-pages.socket"), "5", "64", "1", "plain"])
+        usleep(300_000)
+        var status: Int32 = 0
+        #expect(waitpid(child, &status, WNOHANG) == 0, "the process must wait, not go on with wrong content")
+        #expect(log.all.contains { if case .failed(let error) = $0 { error.page != nil } else { false } })
+        kill(child, SIGKILL)
+        waitpid(child, &status, 0)
+        server.stop()
+    }
+
+    @Test("A server that dies leaves the process waiting; the next one goes on with what was dropped and moved", arguments: 1...3)
+    func takeOver(seed: Int) throws {
+        let scratch = try ScratchDirectory()
+        let program = try TestPrograms.build("lazy", in: scratch)
+        let keeperProgram = scratch.file("smi-pagekeeper")
+        let sources = #filePath.split(separator: "/").dropLast(3).joined(separator: "/")
+        #expect(try TestPrograms.run(["/usr/bin/cc", "-O1", "-o", keeperProgram, "/\(sources)/Sources/smi-pagekeeper/main.c"]) == 0)
+        let store = try PageStore.create(at: scratch.file("a.pages"))
+        try fill(store, Self.base..<Self.base + 2048)
+        let socket = scratch.file("keeper.socket")
+        let log = Log()
+        // Every third server only lives for moments, in the middle of the churn.
+        @Sendable func source(_ pid: pid_t) -> PageSource? { PageSource(store: store) }
+        var keeper: PageKeeper? = try PageKeeper.start(executable: keeperProgram, at: socket)
+        var server: PageServer? = try PageServer(keeper: keeper, sources: source, onEvent: log.note)
+        try server?.listen(at: scratch.file("lazy-pages.socket"))
+        let child = try TestPrograms.spawn([
+            program, scratch.file("lazy-pages.socket"), "77", "2048", "\(seed)", seed == 3 ? "wait" : "churn",
+        ])
+        var status: Int32 = 0
+        var servers = 1
+        var generator = SeededGenerator(UInt64(seed))
+        while servers < 12, waitpid(child, &status, WNOHANG) == 0 {
+            usleep(UInt32.random(in: 1000...20000, using: &generator))
+            server?.stop()
+            server = nil
+            usleep(20_000)
+            keeper = try PageKeeper.connect(to: socket)
+            server = try PageServer(keeper: keeper, sources: source, onEvent: log.note)
+            try server?.takeOver()
+            servers += 1
+        }
+        if status == 0 { status = exitCode(of: child) }
+        #expect(status == 0)
+        #expect(!log.all.contains { if case .failed = $0 { true } else { false } }, "\(log.all)")
+        print("page-in over \(servers) servers")
+        server?.finish(77)
+        server?.stop()
+    }
+
+    @Test("Writes are tracked while pages come in, through the same userfaultfd")
+    func tracksDuringPageIn() async throws {
+        let scratch = try ScratchDirectory()
+        let program = try TestPrograms.build("lazy", in: scratch)
+        let store = try PageStore.create(at: scratch.file("a.pages"))
+        try fill(store, Self.base..<Self.base + 1024)
+        let log = Log()
+        let server = try PageServer(sources: { _ in PageSource(store: store) }, onEvent: log.note)
+        try server.listen(at: scratch.file("lazy-pages.socket"))
+        let input = try DescriptorPassing.pipe()
+        let output = try DescriptorPassing.pipe()
+        let child = try TestPrograms.spawn([
+            "/bin/sh", "-c", "exec \"$@\" </proc/\(getpid())/fd/\(input.read.raw) >/proc/\(getpid())/fd/\(output.write.raw)",
+            "sh", program, scratch.file("lazy-pages.socket"), "5", "1024", "1", "track",
+        ])
+        defer { kill(child, SIGKILL) }
+        #expect(log.wait(for: .restored))
+        let tracker = DirtyTracker()
+        tracker.adopt(child, userfault: try await server.track(5, hostPid: child))
+        var text = [UInt8](repeating: 0, count: 64)
+        #expect(read(output.read.raw, &text, 64) == 8)
+        #expect(log.wait(for: .complete(pid: 5)))
+        _ = tracker.scan()
+        let pages = Self.base..<Self.base + 1024
+        let quiet = tracker.scan()
+        #expect(quiet.first?.isTracked == true)
+        #expect(quiet.first?.dirty.contains { $0.overlaps(pages) } == false)
+        write(input.write.raw, "x", 1)
+        #expect(read(output.read.raw, &text, 64) == 8)
+        let found = tracker.scan().first?.dirty.flatMap { Array($0) }.filter(pages.contains)
+        #expect(found == (0..<20).map { Self.base + $0 * 3 + 1 })
+        write(input.write.raw, "x", 1)
+        #expect(exitCode(of: child) == 0)
+        server.stop()
+    }
+}
