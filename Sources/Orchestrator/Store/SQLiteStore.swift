@@ -1,6 +1,7 @@
 import FoundationEssentials
 import GRDB
 import LinuxSystem
+import Synchronization
 
 /// The embedded cluster store: one SQLite file, opened by one daemon and served by it to the others.
 ///
@@ -11,6 +12,7 @@ package final class SQLiteStore: ClusterStore {
     private let pool: DatabasePool
     private let watchers: StoreWatchers
     private let lock: StoreLock
+    private let pending = Mutex<[Pending]>([])
     /// Where the file is.
     package let path: String
 
@@ -133,44 +135,66 @@ package final class SQLiteStore: ClusterStore {
         }
     }
 
-    /// One commit. Uses GRDB's callback interface: its `async` one rolls back on cancellation, which would leave the
-    /// caller in doubt for no reason.
+    /// A write that waits for the next commit.
+    private struct Pending {
+        var key: StoreKey
+        var expect: StoreExpectation
+        var apply: Apply
+        var continuation: CheckedContinuation<Result<Int64, StoreError>, Never>
+    }
+
+    private typealias Apply = @Sendable (Database, StoreEntry?) throws -> StoreEvent?
+
+    /// One write. Those that arrive while the disk is busy share the next transaction and its one fsync; each still
+    /// has its own revision, and none returns before that fsync.
+    ///
+    /// Uses GRDB's callback interface: its `async` one rolls back on cancellation, which would leave the caller in
+    /// doubt for no reason.
     private func commit(
         _ key: StoreKey,
         _ expect: StoreExpectation,
-        _ apply: @escaping @Sendable (Database, StoreEntry?) throws -> StoreEvent?
+        _ apply: @escaping Apply
     ) async throws(StoreError) -> Int64 {
         let result = await withCheckedContinuation { continuation in
-            pool.asyncWriteWithoutTransaction { [watchers, path] db in
-                let result = Self.transaction(db, path, key, expect, apply)
-                if case .success((_, let event?)) = result { watchers.publish(key, event) }
-                continuation.resume(returning: result.map(\.0))
-            }
+            let write = Pending(key: key, expect: expect, apply: apply, continuation: continuation)
+            pending.withLock { $0.append(write) }
+            pool.asyncWriteWithoutTransaction { db in self.commitPending(db) }
         }
         return try result.get()
     }
 
-    private static func transaction(
-        _ db: Database,
-        _ path: String,
-        _ key: StoreKey,
-        _ expect: StoreExpectation,
-        _ apply: (Database, StoreEntry?) throws -> StoreEvent?
-    ) -> Result<(Int64, StoreEvent?), StoreError> {
-        var outcome: (Int64, StoreEvent?) = (0, nil)
+    /// Runs on the writer's queue.
+    private func commitPending(_ db: Database) {
+        let batch = pending.withLock { pending in
+            defer { pending = [] }
+            return pending
+        }
+        // An earlier turn may have taken what this one was queued for.
+        guard !batch.isEmpty else { return }
+        var outcomes: [Result<(Int64, StoreEvent?), StoreError>] = []
         do {
             try db.inTransaction(.immediate) {
-                let current = try SQLiteSchema.entry(db, key)
-                guard expect.holds(of: current) else { throw StoreError.conflict(current: current) }
-                let event = try apply(db, current)
-                outcome = (try event?.revision ?? SQLiteSchema.revision(db), event)
+                for write in batch { outcomes.append(try Self.outcome(of: write, db)) }
                 return .commit
             }
-            return .success(outcome)
-        } catch let error as StoreError {
-            return .failure(error)
         } catch {
-            return .failure(SQLiteFailure.writing(path, error))
+            // Nothing of the batch was written: conflicts found on the way mean nothing either.
+            outcomes = batch.map { _ in .failure(SQLiteFailure.writing(path, error)) }
         }
+        for (write, outcome) in zip(batch, outcomes) {
+            if case .success((_, let event?)) = outcome { watchers.publish(write.key, event) }
+            write.continuation.resume(returning: outcome.map(\.0))
+        }
+    }
+
+    /// Checks one write against what the transaction holds so far and applies it.
+    private static func outcome(
+        of write: Pending,
+        _ db: Database
+    ) throws -> Result<(Int64, StoreEvent?), StoreError> {
+        let current = try SQLiteSchema.entry(db, write.key)
+        guard write.expect.holds(of: current) else { return .failure(.conflict(current: current)) }
+        let event = try write.apply(db, current)
+        return .success((try event?.revision ?? SQLiteSchema.revision(db), event))
     }
 }

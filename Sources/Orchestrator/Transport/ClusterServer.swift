@@ -1,7 +1,6 @@
-import FoundationEssentials
 import GRPCCore
 import GRPCNIOTransportHTTP2Posix
-import NIOPosix
+import NIOCore
 
 /// One listener with its gRPC services; every server answers greetings besides what it is given.
 package final class ClusterServer: Sendable {
@@ -15,16 +14,14 @@ package final class ClusterServer: Sendable {
         case unix(path: String)
     }
 
-    private let server: GRPCServer<HTTP2ServerTransport.Posix>
+    private typealias Transport = HTTP2ServerTransport.Custom<SecureListener>
+
+    private let server: GRPCServer<Transport>
     private let serving: Task<Void, any Error>
     /// The TCP port; nil for a unix socket.
     package let port: Int?
 
-    private init(
-        server: GRPCServer<HTTP2ServerTransport.Posix>,
-        serving: Task<Void, any Error>,
-        port: Int?
-    ) {
+    private init(server: GRPCServer<Transport>, serving: Task<Void, any Error>, port: Int?) {
         self.server = server
         self.serving = serving
         self.port = port
@@ -39,28 +36,20 @@ package final class ClusterServer: Sendable {
         services: [any RegistrableRPCService]
     ) async throws -> ClusterServer {
         if case .unix(let path) = listener { try await UnixSocket.prepare(path) }
-        let transport = try makeTransport(listener)
+        let factory = try listener.factory()
+        let transport = Transport(listenerFactory: factory, config: TransportTuning.server())
         let server = GRPCServer(
             transport: transport,
-            services: [GreetingService(own: greeting)] + services
+            services: [GreetingService(own: greeting)] + services,
+            interceptors: factory.registry.map { [PeerNaming(registry: $0)] } ?? []
         )
         let serving = Task { try await server.serve() }
-        do {
-            let address = try await transport.listeningAddress
-            if case .unix(let path) = listener { try UnixSocket.restrict(path) }
-            return ClusterServer(server: server, serving: serving, port: address.ipv4?.port ?? address.ipv6?.port)
-        } catch {
+        guard let address = await transport.listeningAddress else {
             server.beginGracefulShutdown()
-            serving.cancel()
-            // The reason of a failed bind comes out of `serve`, not out of the address.
-            let reason: any Error
-            if case .failure(let failure) = await serving.result { reason = failure } else { reason = error }
-            throw OrchestratorError(
-                .internalError,
-                cause: "cannot listen on \(listener.name): \(innermost(reason))",
-                remedy: "check that no other daemon runs here and that the address is this host's"
-            )
+            throw await OrchestratorError(cannotListen: listener.name, serving.result)
         }
+        if case .unix(let path) = listener { try UnixSocket.restrict(path) }
+        return ClusterServer(server: server, serving: serving, port: address.ipv4?.port ?? address.ipv6?.port)
     }
 
     /// Lets calls under way end, but no longer than `grace`, then breaks them off. Returns when nothing is left.
@@ -79,36 +68,57 @@ package final class ClusterServer: Sendable {
     package func wait() async throws {
         try await serving.value
     }
-
-    private static func makeTransport(_ listener: Listener) throws -> HTTP2ServerTransport.Posix {
-        var config = TransportTuning.server()
-        let address: GRPCNIOTransportCore.SocketAddress
-        switch listener {
-        case .peers(let identity, let host, let port):
-            TransportSecurity.secure(&config, with: try TransportSecurity.serverContext(identity, clients: .required))
-            address = socketAddress(host, port)
-        case .enrolment(let identity, let host, let port):
-            TransportSecurity.secure(&config, with: try TransportSecurity.serverContext(identity, clients: .none))
-            address = socketAddress(host, port)
-        case .unix(let path):
-            address = .unixDomainSocket(path: path)
-        }
-        // Plain to gRPC: TLS is a handler of ours in front of it.
-        return HTTP2ServerTransport.Posix(address: address, transportSecurity: .plaintext, config: config)
-    }
-
-    private static func socketAddress(_ host: String, _ port: Int) -> GRPCNIOTransportCore.SocketAddress {
-        host.contains(":") ? .ipv6(host: host, port: port) : .ipv4(host: host, port: port)
-    }
 }
 
 extension ClusterServer.Listener {
+    fileprivate func factory() throws -> SecureListener {
+        switch self {
+        case .peers(let identity, let address, let port):
+            SecureListener(
+                address: .tcp(try socketAddress(address, port)),
+                tls: try TransportSecurity.serverContext(identity, clients: .required),
+                registry: PeerRegistry()
+            )
+        case .enrolment(let identity, let address, let port):
+            SecureListener(
+                address: .tcp(try socketAddress(address, port)),
+                tls: try TransportSecurity.serverContext(identity, clients: .none),
+                registry: nil
+            )
+        case .unix(let path):
+            SecureListener(address: .unix(path), tls: nil, registry: nil)
+        }
+    }
+
+    private func socketAddress(_ address: String, _ port: Int) throws(OrchestratorError) -> NIOCore.SocketAddress {
+        do {
+            return try NIOCore.SocketAddress(ipAddress: address, port: port)
+        } catch {
+            throw OrchestratorError(
+                .badArgument,
+                cause: "'\(address)' is not an address to listen on",
+                remedy: "give an IPv4 or IPv6 address of this host"
+            )
+        }
+    }
+
     /// For messages.
     var name: String {
         switch self {
         case .peers(_, let address, let port), .enrolment(_, let address, let port): "\(address) port \(port)"
         case .unix(let path): path
         }
+    }
+}
+
+extension OrchestratorError {
+    fileprivate init(cannotListen name: String, _ result: Result<Void, any Error>) {
+        let reason = if case .failure(let error) = result { "\(innermost(error))" } else { "it was stopped" }
+        self.init(
+            .internalError,
+            cause: "cannot listen on \(name): \(reason)",
+            remedy: "check that no other daemon runs here and that the address is this host's"
+        )
     }
 }
 

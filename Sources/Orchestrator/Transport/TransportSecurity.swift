@@ -1,17 +1,14 @@
-import FoundationEssentials
 import GRPCCore
 import GRPCNIOTransportHTTP2Posix
 import NIOCore
 import NIOSSL
-import NIOTLS
 import X509
 
 /// Judges the certificates that a server shows; runs on the connection's event loop.
 typealias VerificationCallback =
     @Sendable (_ shown: [NIOSSLCertificate], _ verdict: EventLoopPromise<NIOSSLVerificationResult>) -> Void
 
-/// How connections are secured: TLS 1.3 only, with handlers of our own in front of gRPC's, because gRPC's own
-/// configuration would accept TLS 1.2.
+/// How connections are secured: TLS 1.3 only, with contexts of our own, because gRPC's configuration would accept 1.2.
 enum TransportSecurity {
     /// For listeners that only hosts of the cluster may use: a client certificate of its authority is required.
     static func serverContext(_ identity: HostIdentity, clients: ClientCertificates) throws -> NIOSSLContext {
@@ -57,17 +54,6 @@ enum TransportSecurity {
         case none
     }
 
-    /// Puts TLS in front of every connection that a listener accepts.
-    static func secure(_ config: inout HTTP2ServerTransport.Posix.Config, with context: NIOSSLContext) {
-        config.channelDebuggingCallbacks.onAcceptTCPConnection = { channel in
-            channel.eventLoop.makeCompletedFuture {
-                let pipeline = channel.pipeline.syncOperations
-                try pipeline.addHandler(HandshakeDeadline(limit: .seconds(10)), position: .first)
-                try pipeline.addHandler(NIOSSLServerHandler(context: context), position: .first)
-            }
-        }
-    }
-
     /// Puts TLS in front of every connection that a client makes.
     ///
     /// - Parameters:
@@ -93,44 +79,6 @@ enum TransportSecurity {
                 try pipeline.addHandler(handler, position: .first)
             }
         }
-    }
-}
-
-/// Closes a connection whose TLS handshake is not done in time, so that silent strangers hold nothing.
-final class HandshakeDeadline: ChannelInboundHandler, RemovableChannelHandler {
-    typealias InboundIn = NIOAny
-
-    private let limit: TimeAmount
-    private var timer: Scheduled<Void>?
-
-    init(limit: TimeAmount) {
-        self.limit = limit
-    }
-
-    func handlerAdded(context: ChannelHandlerContext) {
-        let channel = context.channel
-        timer = context.eventLoop.scheduleTask(in: limit) { channel.close(promise: nil) }
-    }
-
-    func handlerRemoved(context: ChannelHandlerContext) {
-        timer?.cancel()
-    }
-
-    func channelInactive(context: ChannelHandlerContext) {
-        timer?.cancel()
-        context.fireChannelInactive()
-    }
-
-    func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
-        if case .handshakeCompleted? = event as? TLSUserEvent { timer?.cancel() }
-        context.fireUserInboundEventTriggered(event)
-    }
-}
-
-extension ServerContext {
-    /// The host that calls, from its verified certificate; nil on the unix socket and for a joining host.
-    package var peerHost: String? {
-        (transportSpecific as? HTTP2ServerTransport.Posix.Context)?.peerCertificate?.hostName
     }
 }
 

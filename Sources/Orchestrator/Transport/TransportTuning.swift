@@ -17,17 +17,17 @@ enum TransportTuning {
     static let pingAnswer = Duration.seconds(5)
 
     /// Settings of a listener.
-    static func server() -> HTTP2ServerTransport.Posix.Config {
-        .defaults { config in
-            config.http2.maxFrameSize = frame
-            config.http2.targetWindowSize = window
-            config.rpc.maxRequestPayloadSize = largestMessage
-            config.connection.flushCoalescing = nil
-            config.connection.keepalive.time = pingInterval
-            config.connection.keepalive.timeout = pingAnswer
-            config.connection.keepalive.clientBehavior.allowWithoutCalls = true
-            config.connection.keepalive.clientBehavior.minPingIntervalWithoutCalls = .seconds(5)
-        }
+    static func server() -> HTTP2ServerTransport.Custom<SecureListener>.Config {
+        var config = HTTP2ServerTransport.Custom<SecureListener>.Config.defaults
+        config.http2.maxFrameSize = frame
+        config.http2.targetWindowSize = window
+        config.rpc.maxRequestPayloadSize = largestMessage
+        config.connection.flushCoalescing = nil
+        config.connection.keepalive.time = pingInterval
+        config.connection.keepalive.timeout = pingAnswer
+        config.connection.keepalive.clientBehavior.allowWithoutCalls = true
+        config.connection.keepalive.clientBehavior.minPingIntervalWithoutCalls = .seconds(5)
+        return config
     }
 
     /// Settings of a client.
