@@ -2,10 +2,14 @@
 #include "smi_netns.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/ethtool.h>
 #include <linux/netlink.h>
+#include <linux/sockios.h>
+#include <net/if.h>
 #include <pthread.h>
 #include <sched.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -83,4 +87,13 @@ int smi_netns_socket(int netns, int domain, int type, int protocol) {
     struct job j = {.netns = netns, .socket = -1, .domain = domain, .type = type, .protocol = protocol};
     int result = on_own_thread(run_socket, &j);
     return result < 0 ? result : j.socket;
+}
+
+int smi_link_settle(int socket, const char *name) {
+    struct ethtool_value value = {.cmd = ETHTOOL_GLINK};
+    struct ifreq request;
+    memset(&request, 0, sizeof request);
+    strncpy(request.ifr_name, name, IFNAMSIZ - 1);
+    request.ifr_data = (void *)&value;
+    return ioctl(socket, SIOCETHTOOL, &request);
 }

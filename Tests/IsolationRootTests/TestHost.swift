@@ -1,5 +1,7 @@
 import Glibc
+import IsolationProbe
 import LinuxSystem
+import Testing
 
 @testable import Isolation
 
@@ -77,6 +79,25 @@ final class TestHost: Sendable {
         if !hadTable { try? host.network.filter.remove() }
         for (path, value) in forwarding { try? FileContents.write(value, to: path) }
         return left
+    }
+
+    /// Runs a test on a host of its own and checks that nothing of it is left.
+    static func with(_ body: (TestHost, TestImage) async throws -> Void) async throws {
+        let image = try TestImage.shared.get()
+        let host = try await TestHost(image: image)
+        do {
+            try await body(host, image)
+        } catch {
+            _ = await host.tearDown()
+            throw error
+        }
+        let left = await host.tearDown()
+        #expect(left.isEmpty)
+    }
+
+    /// How the probe runs commands inside.
+    static func runner(_ spec: SandboxSpec) -> IsolationProbe.RunInside {
+        { argv, input in try await run(spec, argv, input).1 }
     }
 
     /// Runs a command inside through smi-init, as the product does.

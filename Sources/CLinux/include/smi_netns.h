@@ -14,3 +14,7 @@ int smi_netns_create(const struct smi_sysctl *_Nullable sysctls, size_t count, i
 
 /// A socket made inside a network namespace (on a thread of its own): a descriptor, or -errno.
 int smi_netns_socket(int netns, int domain, int type, int protocol);
+
+/// Carries out what a change of a link's carrier has left to do (ETHTOOL_GLINK does), in the socket's network
+/// namespace; -1 with errno.
+int smi_link_settle(int socket, const char *_Nonnull name);

@@ -1,3 +1,4 @@
+import Glibc
 import LinuxSystem
 
 /// What of /proc a sandbox's root must not reach. Root without CAP_SYS_ADMIN can still write to /proc/sys (core_pattern
@@ -37,24 +38,30 @@ package struct ProcMasks: Sendable, Equatable {
     }
 }
 
-/// The empty file and directory that are mounted over masked paths: on the host's own tmpfs, so that nothing a sandbox
-/// does to its files can undo a mask or keep it from moving.
+/// The empty file and directory that are mounted over masked paths. They lie on a read-only tmpfs of the host's, so that
+/// nothing a sandbox does to its files can undo a mask or keep it from moving, and no copy of the mount is writable.
 package struct MaskSources: Sendable {
+    private let mountPoint: String
     /// The empty file.
-    package let file: String
+    package var file: String { mountPoint + "/file" }
     /// The empty directory.
-    package let directory: String
+    package var directory: String { mountPoint + "/directory" }
 
     /// Their places on a host.
     package init(paths: HostPaths) {
-        file = paths.run + "/mask/file"
-        directory = paths.run + "/mask/directory"
+        mountPoint = paths.run + "/mask"
     }
 
     /// Makes them where missing.
     package func prepare() throws(SyscallError) {
+        if Mounts.isMountPoint(mountPoint) { return }
+        try Directories.make(mountPoint)
+        let options = "size=4k,nr_inodes=8,mode=0555"
+        try Mounts.mount("tmpfs", on: mountPoint, type: "tmpfs", options: options)
         try Directories.make(directory, mode: 0o555)
-        if !Directories.exists(file) { try FileContents.replace(file, with: [], mode: 0o444) }
+        _ = try Descriptor(open: file, O_WRONLY | O_CREAT, mode: 0o444)
+        let flags = UInt(MS_REMOUNT) | UInt(MS_RDONLY) | UInt(MS_NOSUID) | UInt(MS_NODEV) | UInt(MS_NOEXEC)
+        try Mounts.mount("tmpfs", on: mountPoint, type: "tmpfs", flags: flags, options: options)
     }
 
     /// CRIU's external mounts: mount point inside, name in the images, path on the host.

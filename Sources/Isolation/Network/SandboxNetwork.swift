@@ -22,7 +22,10 @@ package struct SandboxNetwork: Sendable {
         self.filter = filter
     }
 
-    /// An alias on the host's end, so that leftovers can be told from other programs' links.
+    /// The group of the host's ends ("SMI"), so that they can be told from other programs' links.
+    static let group: UInt32 = 0x53_4d49
+
+    /// The alias of a host's end: whose it is.
     static func alias(_ user: String) -> String { "smirun:" + user }
 
     /// Makes namespace, link, addresses and neighbours. `blocked`: for a sandbox that will be restored here; it has no
@@ -38,6 +41,8 @@ package struct SandboxNetwork: Sendable {
             try makeLink(user, address, namespace, over: host)
             try configureHost(user, address, over: host)
             try configureInside(address, over: inside)
+            // The end that came up first had no carrier then.
+            try host.settle(link: address.hostLink)
             if !blocked { try routeHere(address, over: host) }
         } catch {
             try? detach(user, address)
@@ -50,7 +55,7 @@ package struct SandboxNetwork: Sendable {
     package func detach(_ user: String, _ address: SandboxAddress) throws {
         let host = try NetlinkSocket(.route)
         if let link = try host.link(address.hostLink) {
-            guard link.alias == nil || link.alias == Self.alias(user) else { return }
+            guard Self.isOurs(link, of: user) else { return }
             do {
                 try host.perform([RouteMessages.deleteLink(link.name)], subject: link.name)
             } catch {
@@ -96,7 +101,7 @@ package struct SandboxNetwork: Sendable {
     /// Removes a link that a crash has left of this user's; refuses to touch any other.
     private func clearLink(_ user: String, _ address: SandboxAddress, over host: NetlinkSocket) throws {
         guard let link = try host.link(address.hostLink) else { return }
-        guard link.alias == Self.alias(user) else {
+        guard Self.isOurs(link, of: user) else {
             let owner = link.alias.map { " (\($0))" } ?? ""
             throw IsolationError(
                 .addressTaken,
@@ -105,6 +110,11 @@ package struct SandboxNetwork: Sendable {
             )
         }
         try host.perform([RouteMessages.deleteLink(link.name)], subject: link.name)
+    }
+
+    /// A link that was made here for a user, or for nobody any more: its maker crashed before it had named it.
+    private static func isOurs(_ link: LinkDescription, of user: String) -> Bool {
+        link.group == group && (link.alias == nil || link.alias == alias(user))
     }
 
     private func makeLink(
@@ -116,6 +126,7 @@ package struct SandboxNetwork: Sendable {
         let request = RouteMessages.makeVeth(
             address.hostLink,
             address: Self.gatewayHardware,
+            group: Self.group,
             peer: Self.insideLink,
             peerAddress: address.mac,
             peerNamespace: namespace.descriptor

@@ -51,7 +51,7 @@ extension SandboxHost {
         let cgroup = try cgroup(user)
         if let process = record(user).process(),
             let handle = try ProcessHandle(pid: process.pid, startTime: process.startTime),
-            cgroup.tree.contains(process.pid)
+            cgroup.tree.contains(process.pid), try !handle.hasEnded(within: 0)
         {
             return handle
         }

@@ -51,6 +51,11 @@ package final class NetlinkSocket: Sendable {
         return replies.filter { $0.acknowledgement == nil && $0.type != 3 }
     }
 
+    /// Waits until a link that has just come up can send: until then the kernel drops its packets without a word.
+    package func settle(link name: String) throws(SyscallError) {
+        try syscall("ioctl", name) { smi_link_settle(descriptor.raw, name) }
+    }
+
     /// Sends messages and returns everything that the kernel answered.
     func exchange(_ messages: [(message: NetlinkMessage, flags: UInt16)]) throws(SyscallError) -> [NetlinkReply] {
         var datagram: [UInt8] = []

@@ -3,10 +3,11 @@ import Glibc
 /// Requests of rtnetlink(7) on links, addresses, neighbours and routes.
 package enum RouteMessages {
     /// Makes a veth pair in one step, with the peer in another network namespace; both ends are down. EEXIST: the name is
-    /// taken.
+    /// taken. `group` marks the near end, from its first moment, as its maker's.
     package static func makeVeth(
         _ name: String,
         address: [UInt8],
+        group: UInt32,
         peer: String,
         peerAddress: [UInt8],
         peerNamespace: Descriptor
@@ -18,6 +19,7 @@ package enum RouteMessages {
         )
         message.attribute(3, string: name)
         message.attribute(1, address)
+        message.attribute(27, group)
         message.nest(18) { info in
             info.attribute(1, string: "veth")
             info.nest(2) { data in
@@ -181,6 +183,8 @@ package struct LinkDescription: Sendable, Equatable {
     package let name: String
     /// The alias that its maker gave it.
     package let alias: String?
+    /// The group that its maker put it into; 0 by default.
+    package let group: UInt32
 
     /// Reads RTM_NEWLINK.
     package init?(_ reply: NetlinkReply) {
@@ -190,6 +194,7 @@ package struct LinkDescription: Sendable, Equatable {
         self.index = index
         self.name = Bytes.string(name)
         self.alias = attributes[20].map(Bytes.string)
+        self.group = attributes[27].flatMap { Bytes.integer($0, at: 0, UInt32.self) } ?? 0
     }
 }
 

@@ -91,7 +91,9 @@ enum IsolationRules {
             case "/dev/pts": wrong += expect(type == "devpts", "/dev/pts is \(type)")
             default:
                 wrong += expect(covered.contains(point), "\(point) is mounted")
-                wrong += expect(options.split(separator: ",").contains("ro"), "\(point) is mounted read-write")
+                // Of this mount, or of the whole file system.
+                let flags = (options + "," + (fields.last ?? "")).split(separator: ",")
+                wrong += expect(flags.contains("ro"), "\(point) is mounted read-write")
             }
             wrong += expect(
                 !fileSystem.contains("=/") && !fileSystem.contains("upperdir=/") && !fileSystem.contains(":/"),
