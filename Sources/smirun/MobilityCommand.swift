@@ -7,7 +7,7 @@ struct MobilityCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "mobility",
         abstract: "Predict where users go next, from association records.",
-        subcommands: [MobilityPredict.self]
+        subcommands: [MobilityPredict.self, MobilityEvaluate.self]
     )
 }
 
@@ -59,6 +59,40 @@ struct MobilityPredict: ParsableCommand {
     private var leads: [Double] {
         let parts = lead.split(separator: ",", omittingEmptySubsequences: false).map { Double($0) ?? .nan }
         return parts.contains { !$0.isFinite } ? [] : parts
+    }
+}
+
+/// `smirun mobility evaluate`.
+struct MobilityEvaluate: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "evaluate",
+        abstract: "Measure the predictor beside the baselines on recorded associations.",
+        discussion: "Each directory holds aps.csv (or aps.geojson) and assoc.csv (or assoc.csv.gz); see docs/mobility.md."
+    )
+
+    @Argument(help: "Directories with recorded associations.")
+    var directories: [String]
+
+    @Option(name: .long, help: "Lead time of the replica figures in seconds.")
+    var lead = 5.0
+
+    @Option(name: .long, help: "Write a plot of accuracy and hit rate to this file.")
+    var svg: String?
+
+    @OptionGroup var output: OutputOptions
+
+    func run() throws {
+        let evaluations: [MobilityEvaluation]
+        do {
+            evaluations = try MobilityCommands.evaluate(directories: directories, lead: lead, svg: svg)
+        } catch {
+            throw MobilityFailure.exit(error)
+        }
+        if output.format == .json {
+            try printJSON(evaluations)
+        } else {
+            print(EvaluationReport.table(evaluations), terminator: "")
+        }
     }
 }
 
