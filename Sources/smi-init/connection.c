@@ -58,7 +58,7 @@ void connection_close(struct connection *connection) {
     unlink_connection(connection);
     free(connection->payload);
     free(connection->out.bytes);
-    loop_free(connection);
+    loop_free(&connection->garbage, connection);
     if (session) {
         session->connection = NULL;
         session_client_gone(session, false);

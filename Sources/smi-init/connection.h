@@ -48,6 +48,7 @@ struct connection {
     uint64_t log_offset;
     bool log_follow;
     struct connection *next;
+    struct garbage garbage;
 };
 
 extern struct connection *connections;

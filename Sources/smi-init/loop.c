@@ -12,10 +12,6 @@ enum {
     LATE = 1000, // ms: more than a busy machine explains
 };
 
-struct garbage {
-    struct garbage *next;
-};
-
 static int epoll_fd = -1;
 static struct timer *timers;
 static struct garbage *garbage;
@@ -76,16 +72,15 @@ void timer_disarm(struct timer *timer) {
         timer->next->previous = timer->previous;
 }
 
-void loop_free(void *memory) {
-    struct garbage *entry = memory;
-    entry->next = garbage;
-    garbage = entry;
+void loop_free(struct garbage *member, void *memory) {
+    *member = (struct garbage){.next = garbage, .memory = memory};
+    garbage = member;
 }
 
 static void collect_garbage(void) {
     while (garbage) {
         struct garbage *next = garbage->next;
-        free(garbage);
+        free(garbage->memory);
         garbage = next;
     }
 }

@@ -37,8 +37,14 @@ void watch_close(struct watch *watch);
 void timer_arm(struct timer *timer, uint64_t milliseconds);
 void timer_disarm(struct timer *timer);
 
-// free(3), after the events of this round.
-void loop_free(void *memory);
+// What is to be freed; a member of its own, as the rest is still looked at until the end of the round.
+struct garbage {
+    struct garbage *next;
+    void *memory;
+};
+
+// free(3) of the memory that the member belongs to, after the events of this round.
+void loop_free(struct garbage *member, void *memory);
 
 // Waits for events and handles them, with the signals of `waiting` deliverable only meanwhile.
 void loop_turn(const sigset_t *waiting);

@@ -65,7 +65,7 @@ void session_free(struct session *session) {
     ring_release(&session->input.ring);
     timer_disarm(&session->timer);
     timer_disarm(&session->drain);
-    loop_free(session);
+    loop_free(&session->garbage, session);
 }
 
 // What nobody has come back for is kept for a bounded number of sessions.

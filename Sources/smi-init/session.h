@@ -67,6 +67,7 @@ struct session {
     struct timer timer; // the client's absence
     struct timer drain;
     struct session *next;
+    struct garbage garbage;
     char title[128];
 };
 
