@@ -1,4 +1,3 @@
-import NIOCore
 
 #if canImport(Glibc)
 import Glibc
@@ -31,20 +30,6 @@ package struct IPAddress: Hashable, Sendable {
         var six = in6_addr()
         guard inet_pton(AF_INET6, text, &six) == 1 else { return nil }
         self.init(bytes: withUnsafeBytes(of: &six) { Array($0) })
-    }
-
-    /// The address of a peer; nil for unix sockets.
-    package init?(_ address: SocketAddress) {
-        switch address {
-        case .v4(let four):
-            var value = four.address.sin_addr
-            self.init(bytes: withUnsafeBytes(of: &value) { Array($0) })
-        case .v6(let six):
-            var value = six.address.sin6_addr
-            self.init(bytes: withUnsafeBytes(of: &value) { Array($0) })
-        case .unixDomainSocket:
-            return nil
-        }
     }
 }
 

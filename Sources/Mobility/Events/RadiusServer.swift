@@ -46,6 +46,15 @@ package struct RadiusServer: Sendable {
     /// Where it listens.
     package var address: SocketAddress? { channel.localAddress }
 
+    /// Serves until the task is cancelled or the socket fails, then closes it.
+    package func runUntilCancelled() async {
+        await withTaskCancellationHandler {
+            try? await channel.closeFuture.get()
+        } onCancel: {
+            channel.close(promise: nil)
+        }
+    }
+
     /// Stops answering and closes the socket.
     package func stop() async {
         try? await channel.close()

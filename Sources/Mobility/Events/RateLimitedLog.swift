@@ -41,4 +41,9 @@ package final class RateLimitedLog: Sendable {
         if held > 0 { fields["held_back"] = .stringConvertible(held) }
         logger.warning(message(), metadata: fields)
     }
+
+    /// Logs something rare that is no complaint.
+    package func info(_ message: @autoclosure () -> Logger.Message, _ metadata: @autoclosure () -> Logger.Metadata = [:]) {
+        logger.info(message(), metadata: metadata())
+    }
 }

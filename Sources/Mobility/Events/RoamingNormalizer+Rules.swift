@@ -58,7 +58,11 @@ extension RoamingNormalizer {
     /// The track that an event is about; nil where no user is known for the device.
     private mutating func slot(for event: RoamingEvent) -> (slot: Int32, station: String)? {
         let pinned = event.station.flatMap { directory.user(ofStation: $0) }
-        let told = event.userName.flatMap { RoamingDirectory.user(fromIdentity: $0) ?? directory.user(ofStation: $0) }
+        let told = event.userName.flatMap { name in
+            // Lines name users as we do; other sources have identities to be read.
+            event.source == .line && RoamingDirectory.isUser(name)
+                ? name : RoamingDirectory.user(fromIdentity: name) ?? directory.user(ofStation: name)
+        }
         guard let user = pinned ?? told ?? event.station.flatMap({ learned.user(of: $0) }) else {
             tally[.unknownStations] += 1
             report(.unknownStation(event.station ?? event.userName ?? ""))

@@ -1,0 +1,121 @@
+import Foundation
+import Testing
+
+@testable import Mobility
+
+/// What bad input may cost: a counter, a line of log now and then, and nothing else.
+@Suite(.serialized) struct FloodTests {
+    /// What floods are made of: no packet, a stranger's secret, a broken attribute, the wrong code, random bytes.
+    private static func rubbish() -> [[UInt8]] {
+        var random = SplitMix(state: 1)
+        let good = RadiusClient.request()
+        return [
+            Array(good.prefix(15)), RadiusClient.request(secret: Array("guess".utf8)), good.dropLast() + [0], [1] + good.dropFirst(),
+            (0..<200).map { _ in UInt8.random(in: 0...255, using: &random) }, [UInt8](repeating: 4, count: 1400),
+        ]
+    }
+
+    @Test func aFloodOfBadDatagramsNeitherGrowsMemoryNorStarvesGoodOnes() async throws {
+        let radius = RoamingSourcesConfiguration.Radius(
+            listen: "127.0.0.1:0",
+            clients: [.init(address: "127.0.0.1", secret: "testing123")]
+        )
+        try await withSources(RoamingSourcesConfiguration(radius: radius)) { sources, records in
+            let port = try #require(sources.listening.radiusPort)
+            let flood = Task.detached { () -> (sent: Int, seconds: Double) in
+                let client = UDPClient(port: port)
+                let packets = Self.rubbish()
+                let start = ContinuousClock.now
+                var sent = 0
+                // 50,000 a second, in bursts of 500 every 10 ms, for as long as the test wants.
+                while !Task.isCancelled {
+                    for index in 0..<500 where client.send(packets[(sent + index) % packets.count]) {}
+                    sent += 500
+                    let due = start.advanced(by: .seconds(Double(sent) / 50_000))
+                    if due > .now { try? await Task.sleep(until: due, clock: .continuous) }
+                }
+                return (sent, (ContinuousClock.now - start) / .seconds(1))
+            }
+            try await Task.sleep(for: .milliseconds(500))
+            let before = residentMemory()
+            let good = 200
+            let outcome = await Task.detached { () -> (answered: Int, latencies: [Double]) in
+                let client = UDPClient(port: port, timeoutMilliseconds: 500)
+                var latencies: [Double] = []
+                for index in 0..<good {
+                    let start = ContinuousClock.now
+                    let request = RadiusClient.request(
+                        identifier: UInt8(index & 255),
+                        called: "02-00-00-00-00-\(index % 2 == 0 ? "0A" : "0B")",
+                        session: "s\(index)"
+                    )
+                    if client.ask(request, attempts: 20) != nil { latencies.append((ContinuousClock.now - start) / .milliseconds(1)) }
+                    try? await Task.sleep(for: .milliseconds(10))
+                }
+                return (latencies.count, latencies.sorted())
+            }.value
+            let growth = residentMemory() - before
+            flood.cancel()
+            let (sent, seconds) = await flood.value
+            let counts = sources.counts
+            let received = counts["radius_received"] ?? 0
+            print(
+                "flood: \(Int(Double(sent) / seconds)) bad datagrams/s sent, \(Int(Double(received) / seconds))/s received,",
+                "\(outcome.answered) of \(good) good ones answered,",
+                "median \(outcome.latencies[outcome.latencies.count / 2].rounded(.up)) ms,",
+                "worst \((outcome.latencies.last ?? 0).rounded(.up)) ms, memory grew by \(growth >> 10) KiB"
+            )
+            #expect(outcome.answered == good)
+            #expect(await records.wait { $0.count == good }.count == good)
+            #expect(growth < 32 << 20)
+            #expect((counts["radius_bad_authenticator"] ?? 0) > 0)
+            #expect((counts["radius_malformed"] ?? 0) > 0)
+            #expect((counts["radius_unexpected_code"] ?? 0) > 0)
+        }
+    }
+
+    @Test func authenticRequestsThatFindNoRoomStayUnansweredAndAreTakenLater() async throws {
+        let taken = Collector<RoamingEvent>()
+        let isOpen = Collector<Void>()
+        let counters = RoamingCounters()
+        var clients = IPPrefixTable<RadiusResponder.Client>()
+        clients.insert(.init(secret: RadiusClient.secret), at: try #require(IPPrefix("127.0.0.1")))
+        let server = try await RadiusServer.start(
+            listen: ListenAddress(host: "127.0.0.1", port: 0),
+            responder: RadiusResponder(clients: clients),
+            counters: counters,
+            log: .silent
+        ) { event in
+            guard !isOpen.all.isEmpty else { return false }
+            taken.add(event)
+            return true
+        }
+        let client = UDPClient(port: try #require(server.address?.port), timeoutMilliseconds: 200)
+        #expect(client.ask(RadiusClient.request(), attempts: 2) == nil)
+        isOpen.add(())
+        #expect(client.ask(RadiusClient.request()) != nil)
+        #expect(taken.all.count == 1)
+        #expect(counters.snapshot[.radiusOverload] == 2)
+        await server.stop()
+    }
+
+    @Test func theNormaliserTakesEventsFasterThanAccessPointsMakeThem() {
+        var normalizer = RoamingNormalizer()
+        var random = SplitMix(state: 5)
+        let users = 20_000
+        let events = (0..<400_000).map { index -> RoamingEvent in
+            let user = Int.random(in: 0..<users, using: &random)
+            let ap = "ap\(Int.random(in: 0..<500, using: &random))"
+            return Say.associated("m\(user)", ap, at: Double(index) / 1000, session: "s\(index)", user: "u\(user)", nas: "n1")
+        }
+        let before = residentMemory()
+        let start = ContinuousClock.now
+        var records = 0
+        for event in events { records += normalizer.on(event, now: event.time).count }
+        let seconds = (ContinuousClock.now - start) / .seconds(1)
+        let perUser = max(0, residentMemory() - before) / users
+        print("normaliser: \(Int(Double(events.count) / seconds)) events/s on one core, about \(perUser) bytes a user")
+        #expect(records > 390_000)
+        #expect(Double(events.count) / seconds > 20_000)
+    }
+}
