@@ -22,16 +22,27 @@ final class TrackedProcess {
 
     /// The time a process started, in clock ticks (field 22 of /proc/PID/stat), and whether it is a zombie.
     static func identity(of pid: pid_t) -> (startTime: UInt64, isZombie: Bool)? {
-        guard let file = fopen("/proc/\(pid)/stat", "re") else { return nil }
+        let fields = statistics(of: pid)
+        guard fields.count > 19, let start = UInt64(fields[19]) else { return nil }
+        return (start, fields[0] == "Z" || fields[0] == "X")
+    }
+
+    /// The process that made this one; nil if it is gone.
+    static func parent(of pid: pid_t) -> pid_t? {
+        let fields = statistics(of: pid)
+        return fields.count > 1 ? pid_t(fields[1]) : nil
+    }
+
+    /// The fields of /proc/PID/stat from the third, the state, on.
+    private static func statistics(of pid: pid_t) -> [Substring] {
+        guard let file = fopen("/proc/\(pid)/stat", "re") else { return [] }
         defer { fclose(file) }
         var line = [UInt8](repeating: 0, count: 1024)
         let length = fread(&line, 1, line.count, file)
         let text = String(decoding: line[..<length], as: UTF8.self)
         // The command's name, in parentheses, may hold anything.
-        guard let close = text.lastIndex(of: ")") else { return nil }
-        let fields = text[text.index(after: close)...].split(separator: " ")
-        guard fields.count > 19, let start = UInt64(fields[19]) else { return nil }
-        return (start, fields[0] == "Z" || fields[0] == "X")
+        guard let close = text.lastIndex(of: ")") else { return [] }
+        return text[text.index(after: close)...].split(separator: " ")
     }
 
     /// Whether two processes share one memory (between vfork and exec).

@@ -1,0 +1,86 @@
+import Glibc
+import LinuxSystem
+import Testing
+
+@testable import BackingStore
+
+/// CRIU from its private prefix, started through the prefix's own loader.
+enum TestCriu {
+    static let prefix = getenv("SMIRUN_CRIU_PREFIX").map { String(cString: $0) } ?? "/opt/smirun/criu"
+    static var libraries: String { prefix + "/usr/lib/x86_64-linux-gnu" }
+    static var isInstalled: Bool { access(prefix + "/usr/sbin/criu", X_OK) == 0 }
+
+    static func arguments(_ arguments: [String], preload: String? = nil) -> [String] {
+        [libraries + "/ld-linux-x86-64.so.2", "--library-path", libraries] + (preload.map { ["--preload", $0] } ?? [])
+            + [prefix + "/usr/sbin/criu"] + arguments
+    }
+}
+
+@Suite(
+    "Page-in under CRIU", .enabled(if: geteuid() == 0 && TestCriu.isInstalled, "needs root and CRIU's prefix"),
+    .serialized)
+struct CriuPageInTests {
+    private func text(_ path: String) -> String {
+        guard let file = fopen(path, "re") else { return "" }
+        defer { fclose(file) }
+        var bytes = [UInt8](repeating: 0, count: 65536)
+        let count = fread(&bytes, 1, bytes.count, file)
+        return String(decoding: bytes[..<count], as: UTF8.self)
+    }
+
+    /// Asks the program to check its memory; nil if it does not answer.
+    private func check(_ pid: pid_t, _ report: String) -> String? {
+        unlink(report)
+        kill(pid, SIGUSR1)
+        for _ in 0..<5000 {
+            let line = text(report)
+            if line.hasSuffix("\n") { return String(line.dropLast()) }
+            usleep(1000)
+        }
+        return nil
+    }
+
+    @Test("A process restored with --lazy-pages gets its memory from its backing file")
+    func restore() throws {
+        let scratch = try ScratchDirectory()
+        let program = try TestPrograms.build("resident", in: scratch)
+        let report = scratch.file("report")
+        let images = scratch.file("images")
+        mkdir(images, 0o700)
+        defer { _ = try? TestPrograms.run(["/bin/rm", "-rf", images]) }
+        let log = PageServerTests.Log()
+        let launched = try TestPrograms.spawn(["/bin/sh", "-c", "exec \"$@\" </dev/null >/dev/null 2>&1", "sh", program, "16", report])
+        var status: Int32 = 0
+        #expect(check(launched, report) == "0 \(UInt64(3 * 512) * 2_654_435_761 + 1)")
+        let tracker = DirtyTracker()
+        tracker.attach([launched])
+        let store = try PageStore.create(at: scratch.file("a.pages"))
+        let round = try #require(tracker.scan(presence: true).first)
+        _ = try ProcessMemoryReader.read(round.dirty, of: launched) { try store.put($0, $1) }
+        tracker.detach()
+        // One page differs in the backing file, to tell it from CRIU's images.
+        let marked: UInt64 = 0x2000_0000_0000 / 4096 + 3
+        var page = try #require(try store.read(marked))
+        withUnsafeBytes(of: UInt64(4711)) { page.replaceSubrange(0..<8, with: $0) }
+        try store.put(marked, page)
+        try store.commit(epoch: 1)
+        let options = ["-D", images, "--manage-cgroups=ignore", "-v1"]
+        let dumped = try TestPrograms.run(
+            TestCriu.arguments(["dump", "-t", "\(launched)", "-o", "dump.log"] + options))
+        try #require(dumped == 0, "dump: \(text(images + "/dump.log"))")
+        waitpid(launched, &status, 0)
+        let server = try PageServer(
+            sources: { $0 == launched ? PageSource(store: store) : nil }, onEvent: log.note)
+        try server.listen(at: images + "/lazy-pages.socket")
+        let restored = try TestPrograms.run(
+            TestCriu.arguments(["restore", "-d", "--lazy-pages", "-o", "restore.log"] + options))
+        try #require(restored == 0, "restore: \(text(images + "/restore.log"))")
+        defer { kill(launched, SIGKILL) }
+        #expect(log.wait(for: .restored))
+        #expect(log.wait(for: .complete(pid: launched)))
+        #expect(check(launched, report) == "0 4711")
+        server.finish(launched)
+        #expect(check(launched, report) == "0 4711")
+        server.stop()
+    }
+}
