@@ -33,9 +33,8 @@ static int set_parameter(const struct smi_sysctl *s) {
     return n < 0 ? -1 : 0;
 }
 
-static int create(struct job *j) {
-    if (unshare(CLONE_NEWNET) < 0)
-        return -1;
+/// What is made in the new namespace, with the calling thread in it.
+static int furnish(struct job *j) {
     for (size_t i = 0; i < j->count; i++)
         if (set_parameter(&j->sysctls[i]) < 0)
             return -1;
@@ -49,12 +48,6 @@ static int create(struct job *j) {
     close(j->netns);
     errno = error;
     return -1;
-}
-
-static void *run_create(void *argument) {
-    struct job *j = argument;
-    j->error = create(j) < 0 ? errno : 0;
-    return NULL;
 }
 
 static void *run_socket(void *argument) {
@@ -76,7 +69,18 @@ static int on_own_thread(void *(*body)(void *), struct job *j) {
 
 int smi_netns_create(const struct smi_sysctl *sysctls, size_t count, int *route_socket) {
     struct job j = {.sysctls = sysctls, .count = count, .netns = -1, .socket = -1};
-    int result = on_own_thread(run_create, &j);
+    int home = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+    if (home < 0)
+        return -errno;
+    // On the caller's own thread: starting another one costs more than all else here when processors are busy.
+    int result = unshare(CLONE_NEWNET) < 0 ? -errno : 0;
+    if (result == 0) {
+        result = furnish(&j) < 0 ? -errno : 0;
+        // The kernel may be short of memory for a moment; a thread that stayed behind would do harm later.
+        while (setns(home, CLONE_NEWNET) < 0)
+            sched_yield();
+    }
+    close(home);
     if (result < 0)
         return result;
     *route_socket = j.socket;

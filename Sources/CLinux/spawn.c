@@ -30,10 +30,10 @@ void smi_child_fail(int report, int stage) {
     _exit(127);
 }
 
-/// Moves the child into the v1 cgroups: writing 0 to cgroup.procs means the writer.
+/// Moves the child into the v1 cgroups: writing 0 to `tasks` means the writer.
 static int enter_cgroups(const struct smi_spawn *s) {
-    for (size_t i = 0; i < s->cgroup_procs_count; i++)
-        if (write(s->cgroup_procs[i], "0", 1) != 1)
+    for (size_t i = 0; i < s->cgroup_tasks_count; i++)
+        if (write(s->cgroup_tasks[i], "0", 1) != 1)
             return -1;
     return 0;
 }
@@ -147,7 +147,7 @@ const char *smi_stage_name(int stage) {
     static const char *const names[] = {
         [SMI_STAGE_OK] = "spawn",
         [SMI_STAGE_CLONE] = "clone3",
-        [SMI_STAGE_CGROUP] = "cgroup.procs",
+        [SMI_STAGE_CGROUP] = "cgroup tasks",
         [SMI_STAGE_SETNS] = "setns",
         [SMI_STAGE_UNSHARE] = "unshare",
         [SMI_STAGE_SESSION] = "setsid",

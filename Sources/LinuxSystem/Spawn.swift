@@ -58,7 +58,8 @@ package struct SpawnRequest: Sendable {
         }
         var procs: [Int32] = []
         for directory in legacyCgroups {
-            let file = try Descriptor(open: directory + "/cgroup.procs", O_WRONLY)
+            // Not cgroup.procs: a thread that moves only itself needs no lock that waits for a grace period (5-20 ms each).
+            let file = try Descriptor(open: directory + "/tasks", O_WRONLY)
             kept.append(file)
             procs.append(file.raw)
         }
@@ -84,8 +85,8 @@ package struct SpawnRequest: Sendable {
                         clone_flags: newMountNamespace ? UInt64(SMI_NEWNS.rawValue) : 0,
                         unshare_flags: newCgroupNamespace ? UInt64(SMI_NEWCGROUP.rawValue) : 0,
                         cgroup_fd: cgroup?.raw ?? -1,
-                        cgroup_procs: procs.baseAddress,
-                        cgroup_procs_count: procs.count,
+                        cgroup_tasks: procs.baseAddress,
+                        cgroup_tasks_count: procs.count,
                         namespaces: namespaces.baseAddress,
                         namespaces_count: namespaces.count,
                         fds: map.baseAddress,

@@ -45,8 +45,8 @@ struct smi_spawn {
     uint64_t clone_flags;              ///< CLONE_NEW* made by clone3 itself
     uint64_t unshare_flags;            ///< CLONE_NEW* made after the cgroups are entered (CLONE_NEWCGROUP)
     int cgroup_fd;                     ///< -1, or a cgroup2 directory (CLONE_INTO_CGROUP)
-    const int *_Nullable cgroup_procs; ///< open `cgroup.procs` of v1 hierarchies, which the child writes itself to
-    size_t cgroup_procs_count;
+    const int *_Nullable cgroup_tasks; ///< open `tasks` of v1 hierarchies, which the child writes itself to
+    size_t cgroup_tasks_count;
     const int *_Nullable namespaces; ///< namespace descriptors for setns, in this order
     size_t namespaces_count;
     const struct smi_fd_map *_Nullable fds; ///< at most 64; 0-2 not named here become /dev/null

@@ -116,7 +116,7 @@ struct SandboxStarter {
     private func spawnChild(descriptors: [Int32: Descriptor]) throws -> ChildProcess {
         let filter = try SeccompFilter.sandbox.get().program
         let unified = try cgroup.descriptor()
-        let legacy = try cgroup.legacyDirectories.map { try Descriptor(open: $0 + "/cgroup.procs", O_WRONLY) }
+        let legacy = try cgroup.legacyDirectories.map { try Descriptor(open: $0 + "/tasks", O_WRONLY) }
         let masks = maskList()
         let strings = CStringArray(
             [rootfs.directory, "merged", SandboxRootfs.overlayOptions, spec.user]
@@ -178,8 +178,8 @@ struct SandboxStarter {
                             clone_flags: flags,
                             unshare_flags: UInt64(SMI_NEWCGROUP.rawValue),
                             cgroup_fd: unified.raw,
-                            cgroup_procs: procs.baseAddress,
-                            cgroup_procs_count: procs.count,
+                            cgroup_tasks: procs.baseAddress,
+                            cgroup_tasks_count: procs.count,
                             namespaces: namespaces.baseAddress,
                             namespaces_count: namespaces.count,
                             fds: fds.baseAddress,
