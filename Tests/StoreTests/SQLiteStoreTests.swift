@@ -70,7 +70,8 @@ struct SQLiteStoreTests {
     @Test("refuses a directory that does not exist")
     func missingDirectory() async throws {
         try await withDirectory { directory in
-            let error = #expect(throws: StoreError.self) { _ = try SQLiteStore(path: directory + "/none/cluster.sqlite") }
+            let path = directory + "/none/cluster.sqlite"
+            let error = #expect(throws: StoreError.self) { _ = try SQLiteStore(path: path) }
             #expect(error?.remedy.isEmpty == false)
         }
     }

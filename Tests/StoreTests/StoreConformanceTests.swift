@@ -11,7 +11,9 @@ struct StoreConformanceTests {
         try await kind.with { store in
             #expect(try await store.get("smi/alice") == nil)
             let first = try await store.put("smi/alice", [1, 2, 3], expect: .absent)
-            #expect(try await store.get("smi/alice") == StoreEntry(key: "smi/alice", value: [1, 2, 3], revision: first))
+            #expect(
+                try await store.get("smi/alice") == StoreEntry(key: "smi/alice", value: [1, 2, 3], revision: first)
+            )
             let second = try await store.put("smi/alice", [], expect: .any)
             #expect(second == first + 1)
             #expect(try await store.get("smi/alice") == StoreEntry(key: "smi/alice", value: [], revision: second))
@@ -30,7 +32,9 @@ struct StoreConformanceTests {
             let current = StoreEntry(key: "k", value: [1], revision: revision)
             let exists = try await failure(StoreError.self) { try await store.put("k", [2], expect: .absent) }
             #expect(exists == .conflict(current: current))
-            let stale = try await failure(StoreError.self) { try await store.put("k", [2], expect: .revision(revision + 9)) }
+            let stale = try await failure(StoreError.self) {
+                try await store.put("k", [2], expect: .revision(revision + 9))
+            }
             #expect(stale == .conflict(current: current))
             #expect(try await store.get("k") == current)
             let next = try await store.put("k", [2], expect: .revision(revision))
@@ -147,7 +151,10 @@ struct StoreConformanceTests {
         }
     }
 
-    @Test("begins a watch with the contents and reports later changes in the order of commits", arguments: StoreKind.allCases)
+    @Test(
+        "begins a watch with the contents and reports later changes in the order of commits",
+        arguments: StoreKind.allCases
+    )
     func watching(kind: StoreKind) async throws {
         try await kind.with { store in
             let before = try await store.put("smi/a", [0], expect: .any)
@@ -245,7 +252,11 @@ struct StoreConformanceTests {
             var listed: [StoreEntry] = []
             let listing = try await clock.measure { listed = try await store.list(prefix: "smi/") }
             #expect(listed.count == count)
-            #expect(zip(listed, listed.dropFirst()).allSatisfy { Array($0.key.utf8).lexicographicallyPrecedes(Array($1.key.utf8)) })
+            #expect(
+                zip(listed, listed.dropFirst()).allSatisfy {
+                    Array($0.key.utf8).lexicographicallyPrecedes(Array($1.key.utf8))
+                }
+            )
             var events = store.watch(prefix: "smi/").makeAsyncIterator()
             guard case .snapshot(let entries, let revision) = try await events.next() else {
                 Issue.record("no snapshot")

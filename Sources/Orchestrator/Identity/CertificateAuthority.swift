@@ -4,7 +4,7 @@ import LinuxSystem
 import SwiftASN1
 import X509
 
-/// The cluster's certificate authority. Its key exists on one host, the one where `smirun cluster init` ran.
+/// The cluster's certificate authority, whose key exists on one host: the one where `smirun cluster init` ran.
 package struct CertificateAuthority: Sendable {
     /// The certificate that all hosts of the cluster trust.
     package let certificate: Certificate
@@ -44,9 +44,7 @@ package struct CertificateAuthority: Sendable {
         return CertificateAuthority(certificate: certificate, key: key)
     }
 
-    /// Signs a host's key.
-    ///
-    /// - Parameter host: The only name that goes into the certificate, whatever the request said.
+    /// Signs a host's key; `host` is the only name that goes into the certificate, whatever the request said.
     package func issue(
         host: String,
         publicKey: Certificate.PublicKey,

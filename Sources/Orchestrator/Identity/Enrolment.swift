@@ -82,10 +82,10 @@ package enum Enrolment {
     /// The private key is made here and stays here. The listener is verified against the token's fingerprint before the
     /// token's secret is sent.
     ///
-    /// - Parameters:
-    ///   - address: Where other daemons will reach this host, `address:port`.
-    ///   - key: Given again where an earlier attempt may have succeeded without our knowing.
-    /// - Returns: The identity, not yet saved, and what `EnrolmentService.Welcome` returned.
+    /// `address` is where other daemons will reach this host, as `address:port`; `key` is given again where an earlier
+    /// attempt may have succeeded without our knowing. Returns the identity, not yet saved, and what
+    /// `EnrolmentService.Welcome` returned. Throws `OrchestratorError`: `tokenRefused`, `hostNameTaken`, `version`, or
+    /// `hostDown` where the cluster cannot be reached or is not the token's.
     package static func join(
         _ token: JoinToken,
         host: String,

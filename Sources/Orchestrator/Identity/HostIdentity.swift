@@ -43,7 +43,7 @@ package struct HostIdentity: Sendable {
             throw OrchestratorError(
                 .notAMember,
                 cause: "this host belongs to no cluster (no certificate in \(directory))",
-                remedy: "run `smirun cluster init` here, or `smirun host join TOKEN` with a token of an existing cluster"
+                remedy: "run `smirun cluster init` here, or `smirun host join TOKEN` with a token of a cluster"
             )
         }
         do {

@@ -56,7 +56,7 @@ package struct JoinToken: Sendable, Equatable {
         return Self.prefix + String(urlSafe).prefix { $0 != "=" }
     }
 
-    /// What the cluster keeps of a secret. 128 random bits need no slow hash.
+    /// What the cluster keeps of a secret; 128 random bits need no slow hash.
     package static func hash(_ secret: [UInt8]) -> String {
         Array(SHA256.hash(data: secret)).hexadecimal
     }

@@ -65,7 +65,7 @@ package struct JoinTokens: Sendable {
         }
     }
 
-    /// Frees a host's name. Certificates are not revoked: the host's key must be destroyed.
+    /// Frees a host's name; its certificate is not revoked, so its key must be destroyed.
     package func release(_ host: String) async throws {
         try await store.delete(CertificateRecord.key(host), expect: .any)
     }

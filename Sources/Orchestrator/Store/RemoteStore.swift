@@ -16,9 +16,7 @@ package final class RemoteStore: ClusterStore {
     private let limit: Duration
     private let name: String
 
-    /// A store that `host` serves.
-    ///
-    /// - Parameter limit: For each request, connecting included.
+    /// A store that `host` serves; `limit` holds for each request, connecting included.
     package convenience init(
         connections: PeerConnections,
         host: String,
@@ -30,7 +28,7 @@ package final class RemoteStore: ClusterStore {
         }
     }
 
-    /// A store that is reached through `connect`, e.g. because its host may change.
+    /// A store that is reached through `connect`, for hosts that may change.
     package init(name: String, limit: Duration = .seconds(5), connect: @escaping Connect) {
         self.name = name
         self.limit = limit
@@ -107,7 +105,7 @@ package final class RemoteStore: ClusterStore {
     private func read<Value: Sendable>(
         _ call: @Sendable (Client, CallOptions) async throws -> Value
     ) async throws(StoreError) -> Value {
-        try await attempt { store, _, options in try await call(store, options) } failed: { $1 }
+        try await attempt({ store, _, options in try await call(store, options) }, failed: { $1 })
     }
 
     private func write(
@@ -126,7 +124,7 @@ package final class RemoteStore: ClusterStore {
 
     /// Makes a call until it is answered, until `failed` says that it must not be repeated, or until the time limit.
     ///
-    /// - Parameter failed: Judges a failed attempt; everything but `unavailable` ends it all.
+    /// `failed` judges a failed attempt; everything but `unavailable` ends it all.
     private func attempt<Value: Sendable>(
         _ call: @Sendable (Client, SentMark, CallOptions) async throws -> Value,
         failed: (SentMark, StoreError) -> StoreError

@@ -18,7 +18,8 @@ package final class SQLiteStore: ClusterStore {
 
     /// Opens a store, creating it where it does not exist.
     ///
-    /// - Parameter watchLimit: Changes that may wait for one consumer of `watch` before it is cut off.
+    /// `watchLimit` is how many changes may wait for one consumer of `watch` before it is cut off.
+    ///
     /// - Throws: `StoreError.unavailable` where another daemon has the store open, the file is damaged, was written by a
     ///   newer version, or cannot be created.
     package init(path: String, watchLimit: Int = 16384) throws(StoreError) {
@@ -145,8 +146,9 @@ package final class SQLiteStore: ClusterStore {
 
     private typealias Apply = @Sendable (Database, StoreEntry?) throws -> StoreEvent?
 
-    /// One write. Those that arrive while the disk is busy share the next transaction and its one fsync; each still
-    /// has its own revision, and none returns before that fsync.
+    /// One write, durable when this returns.
+    ///
+    /// Those that arrive while the disk is busy share the next transaction and its one fsync; each has its own revision.
     ///
     /// Uses GRDB's callback interface: its `async` one rolls back on cancellation, which would leave the caller in
     /// doubt for no reason.

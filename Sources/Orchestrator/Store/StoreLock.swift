@@ -30,6 +30,8 @@ final class StoreLock: Sendable {
 
     /// Gives the lock back.
     func release() {
+        // Said explicitly: a child that is about to exec may hold a copy of the descriptor.
+        if descriptor.raw >= 0 { flock(descriptor.raw, LOCK_UN) }
         descriptor.close()
     }
 }

@@ -82,7 +82,9 @@ package final class BoundedChannel<Element: Sendable>: Sendable {
         }
     }
 
-    /// The next element; nil once the channel was finished and is empty. One task at a time may wait here.
+    /// The next element; nil once the channel was finished and is empty.
+    ///
+    /// One task at a time may wait here.
     package func next() async throws -> Element? {
         try await withTaskCancellationHandler {
             try await withCheckedThrowingContinuation { continuation in
@@ -117,8 +119,9 @@ package final class BoundedChannel<Element: Sendable>: Sendable {
         continuation.resume(with: result)
     }
 
-    /// Closes the channel. Without an error, what is queued can still be received; with one, it is dropped and both
-    /// sides get the error. Only the first call counts.
+    /// Closes the channel; only the first call counts.
+    ///
+    /// Without an error, what is queued can still be received; with one, it is dropped and both sides get the error.
     package func finish(throwing error: (any Error)? = nil) {
         let (senders, receiver) = state.withLock { state in
             guard state.end == nil else { return ([Sender](), nil as CheckedContinuation<Element?, any Error>?) }

@@ -87,7 +87,7 @@ final class ClientLink: Sendable {
         self.init(transport, diary)
     }
 
-    /// Exchanges greetings. Fails at once where the connection cannot be made.
+    /// Exchanges greetings; fails at once where the connection cannot be made.
     func greet(_ own: Greeting, limit: Duration) async throws -> Greeting {
         var options = CallOptions.limited(limit)
         options.waitForReady = false

@@ -52,7 +52,7 @@ package final class ClusterServer: Sendable {
         return ClusterServer(server: server, serving: serving, port: address.ipv4?.port ?? address.ipv6?.port)
     }
 
-    /// Lets calls under way end, but no longer than `grace`, then breaks them off. Returns when nothing is left.
+    /// Lets calls under way end, but no longer than `grace`, then breaks them off; returns when nothing is left.
     package func stop(grace: Duration = .seconds(2)) async {
         server.beginGracefulShutdown()
         let serving = serving

@@ -9,6 +9,8 @@ package final class ConnectionDiary: Sendable {
     private struct Entry {
         var ended = false
         var reason: String?
+        var nextID = 0
+        var waiting: [Int: CheckedContinuation<Void, Never>] = [:]
     }
 
     private let entry = Mutex(Entry())
@@ -21,10 +23,35 @@ package final class ConnectionDiary: Sendable {
     /// Why the connection failed, where that is known.
     package var reason: String? { entry.withLock(\.reason) }
 
+    /// Returns when the connection was closed, or when the task is cancelled.
+    package func waitForEnd() async {
+        let id = entry.withLock { entry in
+            entry.nextID += 1
+            return entry.nextID
+        }
+        await withTaskCancellationHandler {
+            await withCheckedContinuation { continuation in
+                let isOver = entry.withLock { entry in
+                    guard !entry.ended, !Task.isCancelled else { return true }
+                    entry.waiting[id] = continuation
+                    return false
+                }
+                if isOver { continuation.resume() }
+            }
+        } onCancel: {
+            entry.withLock { $0.waiting.removeValue(forKey: id) }?.resume()
+        }
+    }
+
     /// Learns of the end of a connection.
     func follow(_ channel: any Channel) {
         channel.closeFuture.whenComplete { [weak self] _ in
-            self?.entry.withLock { $0.ended = true }
+            let waiting = self?.entry.withLock { entry in
+                entry.ended = true
+                defer { entry.waiting = [:] }
+                return entry.waiting.values
+            }
+            for continuation in waiting ?? [:].values { continuation.resume() }
         }
     }
 
@@ -72,7 +99,8 @@ package final class ConnectionDiary: Sendable {
 
         private static func describe(boring text: String) -> String {
             if text.contains("CERTIFICATE_VERIFY_FAILED") { return "its certificate is not of this cluster" }
-            if text.contains("UNKNOWN_CA") || text.contains("CERTIFICATE_REQUIRED") || text.contains("BAD_CERTIFICATE") {
+            if text.contains("UNKNOWN_CA") || text.contains("CERTIFICATE_REQUIRED") || text.contains("BAD_CERTIFICATE")
+            {
                 return "it does not accept this host's certificate"
             }
             if text.contains("WRONG_VERSION_NUMBER") { return "it does not speak TLS" }

@@ -37,9 +37,7 @@ package struct ControlClient: Sendable {
         }
     }
 
-    /// One request, one JSON document.
-    ///
-    /// - Parameter limit: Nil waits as long as the daemon works on it.
+    /// One request, one JSON document; without a limit this waits as long as the daemon works on it.
     package func call(
         _ method: String,
         _ json: [UInt8],

@@ -10,18 +10,14 @@ package final class DuplexCall<Request: Sendable, Reply: Sendable>: Sendable {
     private let incoming: BoundedChannel<Reply>
     private let task: Task<Void, Never>
 
-    /// The body that makes the call, e.g. `{ try await peer.handoff(request: $0, options: .defaults, onResponse: $1) }`.
+    /// The body that makes the call: `{ try await peer.handoff(request: $0, onResponse: $1) }`.
     package typealias Body =
         @Sendable (
             StreamingClientRequest<Request>,
             @escaping @Sendable (StreamingClientResponse<Reply>) async throws -> Void
         ) async throws -> Void
 
-    /// Starts the call.
-    ///
-    /// - Parameters:
-    ///   - peer: The other side's name for error messages.
-    ///   - depth: Messages that may wait in each direction.
+    /// Starts the call; `peer` names the other side in errors, `depth` messages may wait in each direction.
     package init(to peer: String, depth: Int = 4, _ body: @escaping Body) {
         let outgoing = BoundedChannel<Request>(limit: depth)
         let incoming = BoundedChannel<Reply>(limit: depth)

@@ -44,6 +44,11 @@ package final class PeerConnection: Sendable {
     /// True once the connection was closed; such a connection is not used again.
     package var isBroken: Bool { link.diary.hasEnded }
 
+    /// Returns when the connection was closed, or when the task is cancelled.
+    package func waitUntilBroken() async {
+        await link.diary.waitForEnd()
+    }
+
     /// Opens a hand-off.
     package func handoff() -> DuplexCall<Smirun_V1_HandoffRequest, Smirun_V1_HandoffReply> {
         let peer = peer
@@ -113,7 +118,7 @@ package struct ConnectionLimits: Sendable {
     package var call: Duration
 
     /// Limits; the defaults suit hosts that are tens of milliseconds apart.
-    package init(connect: Duration = .seconds(3), call: Duration = .seconds(10)) {
+    package init(connect: Duration = .seconds(5), call: Duration = .seconds(10)) {
         self.connect = connect
         self.call = call
     }

@@ -23,7 +23,7 @@ package actor PeerConnections {
         )
     }
 
-    /// As above with a greeting of one's own, e.g. of another protocol version.
+    /// As above with a greeting of one's own, for another protocol version.
     package init(identity: HostIdentity, greeting: Greeting, limits: ConnectionLimits = ConnectionLimits()) {
         self.identity = identity
         self.own = greeting
@@ -34,7 +34,8 @@ package actor PeerConnections {
     ///
     /// - Throws: `OrchestratorError`: `hostDown` where it cannot be reached or is not the host that was asked for,
     ///   `version` where the protocols have no version in common.
-    package func connection(to host: String, at address: PeerAddress) async throws(OrchestratorError) -> PeerConnection {
+    package func connection(to host: String, at address: PeerAddress) async throws(OrchestratorError) -> PeerConnection
+    {
         guard !isClosed else {
             throw OrchestratorError(.hostDown, cause: "this daemon is stopping", remedy: "start it again")
         }
@@ -68,7 +69,7 @@ package actor PeerConnections {
         try await connection(to: host, at: address).peer
     }
 
-    /// Ends the connection to a host, e.g. because it left the cluster.
+    /// Ends the connection to a host, because it left the cluster or moved.
     package func disconnect(_ host: String, grace: Duration = .seconds(1)) async {
         guard let slot = slots.removeValue(forKey: host) else { return }
         try? await slot.opening.value.close(grace: grace)

@@ -11,8 +11,10 @@ package struct ProtocolVersion: Sendable, Equatable {
         self.max = max
     }
 
-    /// What this build speaks. Raise `max` with every change of Protos/ that an older daemon would misunderstand, and
-    /// `min` when the last release that needs it is no longer supported.
+    /// What this build speaks.
+    ///
+    /// Raise `max` with every change of Protos/ that an older daemon would misunderstand, and `min` when the last release
+    /// that needs it is no longer supported.
     package static let current = ProtocolVersion(min: 1, max: 1)
 
     /// The newest version that both sides speak.

@@ -7,8 +7,9 @@ import NIOTLS
 import Synchronization
 import X509
 
-/// Accepts the connections of one server. gRPC's own listener would accept TLS 1.2 and parse the caller's certificate
-/// again for every call.
+/// Accepts the connections of one server.
+///
+/// gRPC's own listener would accept TLS 1.2 and parse the caller's certificate again for every call.
 struct SecureListener: HTTP2ServerTransport.ListenerFactory {
     enum Address: Sendable {
         case tcp(NIOCore.SocketAddress)
@@ -30,20 +31,21 @@ struct SecureListener: HTTP2ServerTransport.ListenerFactory {
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
             .serverChannelInitializer { listenerConfigurator.configure(channel: $0) }
         let accept:
-            @Sendable (any Channel) -> EventLoopFuture<HTTP2ServerTransport.ConnectionConfigurator.ConnectionChannel> = {
-                [tls, registry] channel in
-                channel.eventLoop.makeCompletedFuture {
-                    guard let tls else { return }
-                    let pipeline = channel.pipeline.syncOperations
-                    try pipeline.addHandler(NIOSSLServerHandler(context: tls))
-                    try pipeline.addHandler(HandshakeGate(limit: .seconds(10), registry: registry))
-                }.flatMap {
-                    connectionConfigurator.configure(
-                        channel: channel,
-                        tls: tls == nil ? .none : .configured(requireALPN: true)
-                    )
+            @Sendable (any Channel) -> EventLoopFuture<HTTP2ServerTransport.ConnectionConfigurator.ConnectionChannel> =
+                {
+                    [tls, registry] channel in
+                    channel.eventLoop.makeCompletedFuture {
+                        guard let tls else { return }
+                        let pipeline = channel.pipeline.syncOperations
+                        try pipeline.addHandler(NIOSSLServerHandler(context: tls))
+                        try pipeline.addHandler(HandshakeGate(limit: .seconds(10), registry: registry))
+                    }.flatMap {
+                        connectionConfigurator.configure(
+                            channel: channel,
+                            tls: tls == nil ? .none : .configured(requireALPN: true)
+                        )
+                    }
                 }
-            }
         switch address {
         case .tcp(let address):
             return try await bootstrap.bind(to: address, childChannelInitializer: accept)

@@ -56,9 +56,7 @@ enum TransportSecurity {
 
     /// Puts TLS in front of every connection that a client makes.
     ///
-    /// - Parameters:
-    ///   - host: The name that the server's certificate must carry.
-    ///   - diary: Learns of errors and of the connection's end.
+    /// The server's certificate must carry the name `host`; `diary` learns of errors and of the connection's end.
     static func secure(
         _ config: inout HTTP2ClientTransport.Posix.Config,
         with context: NIOSSLContext,

@@ -52,7 +52,7 @@ enum TransportTuning {
         let names = methods.map {
             MethodConfig.Name(service: $0.service.fullyQualifiedService, method: $0.method)
         }
-        let all = MethodConfig(names: [.init(service: "")], maxRequestMessageBytes: nil, maxResponseMessageBytes: largestMessage)
+        let all = MethodConfig(names: [.init(service: "")], maxResponseMessageBytes: largestMessage)
         let limited = MethodConfig(names: names, timeout: unary, maxResponseMessageBytes: largestMessage)
         return ServiceConfig(methodConfig: [all, limited])
     }

@@ -7,7 +7,9 @@ enum UnixSocket {
     /// Longest path that fits into a `sockaddr_un` (unix(7)).
     static let longestPath = 107
 
-    /// Refuses a path that cannot be used or that a live daemon listens on. A socket that a dead one left is no hindrance.
+    /// Refuses a path that cannot be used or that a live daemon listens on.
+    ///
+    /// A socket that a dead one left is no hindrance.
     static func prepare(_ path: String) async throws(OrchestratorError) {
         guard path.utf8.count <= longestPath else {
             throw OrchestratorError(
@@ -28,7 +30,7 @@ enum UnixSocket {
         )
     }
 
-    /// Root only. Until here the directory's mode protected the socket.
+    /// Makes the socket root's only; until here its directory's mode protected it.
     static func restrict(_ path: String) throws(SyscallError) {
         try syscall("chmod", path) { chmod(path, 0o600) }
     }
