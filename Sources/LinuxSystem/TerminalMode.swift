@@ -38,7 +38,7 @@ package enum TerminalMode {
 package final class SignalPipe: Sendable {
     /// Readable when a signal has arrived; one byte, its number, per signal.
     package let descriptor: Descriptor
-    private let writer: Descriptor
+    private let writer: Descriptor?
 
     /// Takes these signals over until the object goes away.
     package init(_ signals: [Int32]) throws(SyscallError) {
@@ -51,8 +51,14 @@ package final class SignalPipe: Sendable {
         try syscall("sigaction") { smi_signals_to(pipe.write.raw, signals, Int32(signals.count)) }
     }
 
+    /// Signals that come from elsewhere, one byte each; the process's own are left alone.
+    package init(reading descriptor: Descriptor) {
+        self.descriptor = descriptor
+        writer = nil
+    }
+
     deinit {
-        smi_signals_restore()
+        if writer != nil { smi_signals_restore() }
     }
 
     /// The signals that have arrived since the last call, in order.

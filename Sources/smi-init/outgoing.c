@@ -33,7 +33,8 @@ static bool make_room(struct outgoing *out, uint32_t count) {
     if (out->capacity - out->end >= count)
         return true;
     uint32_t held = queued(out);
-    memmove(out->bytes, out->bytes + out->start, held);
+    if (held)
+        memmove(out->bytes, out->bytes + out->start, held);
     out->start = 0;
     out->end = held;
     if (out->capacity - held >= count)

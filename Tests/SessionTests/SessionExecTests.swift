@@ -23,7 +23,9 @@ import Testing
     @Test func separatesStandardErrorFromOutput() async throws {
         let sandbox = try InitProcess()
         let (exit, output, error) = try await LocalSession.run(
-            ["sh", "-c", "echo to output; echo to error >&2; exit 7"], dial: sandbox.dialler)
+            ["sh", "-c", "echo to output; echo to error >&2; exit 7"],
+            dial: sandbox.dialler
+        )
         #expect(exit == .exited(.status(7)))
         #expect(output == Array("to output\n".utf8))
         #expect(error == "to error\n")
@@ -76,7 +78,10 @@ import Testing
     @Test func endsAProgramWhoseOutputNobodyReads() async throws {
         let sandbox = try InitProcess()
         let session = try LocalSession(
-            .exec(argv: ["yes"], environment: [], workingDirectory: ""), collects: false, dial: sandbox.dialler)
+            .exec(argv: ["yes"], environment: [], workingDirectory: ""),
+            collects: false,
+            dial: sandbox.dialler
+        )
         var buffer = [UInt8](repeating: 0, count: 100)
         #expect(read(session.outputEnd.raw, &buffer, 100) > 0)
         session.outputEnd.close()
@@ -87,7 +92,10 @@ import Testing
     @Test func takesInputThatTheProgramDoesNotWant() async throws {
         let sandbox = try InitProcess()
         let (exit, _, _) = try await LocalSession.run(
-            ["sh", "-c", "exec <&-; sleep 0.2; exit 4"], input: noise(3_000_000), dial: sandbox.dialler)
+            ["sh", "-c", "exec <&-; sleep 0.2; exit 4"],
+            input: noise(3_000_000),
+            dial: sandbox.dialler
+        )
         #expect(exit == .exited(.status(4)))
         try sandbox.stop()
     }
@@ -96,7 +104,9 @@ import Testing
         let sandbox = try InitProcess()
         let began = ContinuousClock.now
         let (exit, output, _) = try await LocalSession.run(
-            ["sh", "-c", "sleep 30 & echo begun"], dial: sandbox.dialler)
+            ["sh", "-c", "sleep 30 & echo begun"],
+            dial: sandbox.dialler
+        )
         #expect(exit == .exited(.status(0)))
         #expect(output == Array("begun\n".utf8))
         #expect(ContinuousClock.now - began < .seconds(15))
@@ -106,7 +116,9 @@ import Testing
     @Test func keepsWhatAGrandchildWritesShortlyAfterTheEnd() async throws {
         let sandbox = try InitProcess()
         let (_, output, _) = try await LocalSession.run(
-            ["sh", "-c", "(sleep 0.2; echo late) & exit 0"], dial: sandbox.dialler)
+            ["sh", "-c", "(sleep 0.2; echo late) & exit 0"],
+            dial: sandbox.dialler
+        )
         #expect(output == Array("late\n".utf8))
         try sandbox.stop()
     }
@@ -114,7 +126,10 @@ import Testing
     @Test func holdsTheProgramUpWhileNobodyReads() async throws {
         let sandbox = try InitProcess()
         let session = try LocalSession(
-            .shell("head -c 50000000 /dev/zero; echo done >&2"), collects: false, dial: sandbox.dialler)
+            .shell("head -c 50000000 /dev/zero; echo done >&2"),
+            collects: false,
+            dial: sandbox.dialler
+        )
         try await Task.sleep(for: .milliseconds(500))
         #expect(session.errorText.isEmpty)
         #expect(sandbox.kilobytes("VmRSS") < 2000)

@@ -19,7 +19,9 @@ final class ByteQueue {
     var count: Int { tail - head }
     var isEmpty: Bool { head == tail }
 
-    /// The bytes held. SAFETY: valid until the next change of the queue.
+    /// The bytes held.
+    ///
+    /// SAFETY: valid until the next change of the queue.
     var bytes: UnsafeRawBufferPointer {
         UnsafeRawBufferPointer(start: storage + head, count: count)
     }

@@ -16,7 +16,7 @@ struct FrameParser {
     private var payload: [UInt8] = []
     private var taken = 0
 
-    /// Takes the next bytes; `handle` returns false to stop, e.g. because the connection was given up.
+    /// Takes the next bytes; `handle` returns false to stop.
     mutating func feed(_ bytes: UnsafeRawBufferPointer, _ handle: (Piece) -> Bool) {
         var rest = bytes[...]
         while true {

@@ -15,7 +15,9 @@ package struct InitEndpoint: Sendable, Equatable {
     }
 }
 
-/// Connections of the host agent to smi-init. These calls wait; use them from `offload`.
+/// Connections of the host agent to smi-init.
+///
+/// These calls wait; use them from `offload`.
 package enum InitConnection {
     private static let version: UInt16 = 1
     private static let welcomeSize = 16

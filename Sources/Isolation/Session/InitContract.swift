@@ -83,7 +83,7 @@ package struct InitStatus: Sendable, Equatable {
     /// The port that smi-init listens on.
     package let port: UInt16
 
-    /// Reads a record; nil where it is not one (e.g. short, because smi-init died).
+    /// Reads a record; nil where it is not one, as when smi-init died before it wrote any.
     package init?(decoding bytes: [UInt8]) {
         var reader = ByteReader(bytes)
         guard bytes.count == Self.size, reader.raw(4) == Array("SMIS".utf8),

@@ -137,7 +137,10 @@ package final class SessionBroker: Sendable {
             state.withLock { state in
                 guard state.clients.count < Self.maxClients, !state.stopped else { return }
                 state.lastClient += 1
-                state.clients[state.lastClient] = Client(socket: socket, stage: .asking(until: .now + Self.requestWithin))
+                state.clients[state.lastClient] = Client(
+                    socket: socket,
+                    stage: .asking(until: .now + Self.requestWithin)
+                )
             }
         }
     }

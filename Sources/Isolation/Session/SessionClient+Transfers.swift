@@ -34,7 +34,8 @@ extension SessionClient {
         case .sendStart(let window): outgoing.append(start.frame(key: key, window: window))
         case .sendResume(let session, let output, let error, let window):
             outgoing.append(
-                SessionStart.resumeFrame(key: key, session: session, window: window, received: (output, error)))
+                SessionStart.resumeFrame(key: key, session: session, window: window, received: (output, error))
+            )
         case .sendInput(let offset, let count): sendInput(offset, count)
         case .sendEnd(let offset): outgoing.append(FrameHeader.frame(.end, value: offset))
         case .sendAcknowledge(let stream, let offset):
@@ -91,7 +92,9 @@ extension SessionClient {
     private func handle(_ piece: FrameParser.Piece) {
         switch piece {
         case .data(let header, let offset, let bytes):
-            guard header.kind == .data, let stream = SessionStream(rawValue: header.stream) else { return feed(.breach) }
+            guard header.kind == .data, let stream = SessionStream(rawValue: header.stream) else {
+                return feed(.breach)
+            }
             perform(machine.on(.data(stream, offset: offset, count: bytes.count)), data: bytes)
         case .frame(let header, let payload):
             let event = SessionEvent(header, payload)

@@ -16,7 +16,9 @@ package struct SessionLink: Sendable {
     }
 }
 
-/// Gets a connection; may wait for as long as the SMI is on its way. Called on threads of its own.
+/// Gets a connection; may wait for as long as the SMI is on its way.
+///
+/// It is called on threads of its own.
 package typealias SessionDial = @Sendable () throws -> SessionLink
 
 /// Where a session's streams go locally; the descriptors stay the caller's.
@@ -110,8 +112,11 @@ package final class SessionClient {
     /// A client of one session.
     ///
     /// - Parameters:
-    ///   - dial: gets a connection; called again after every loss.
+    ///   - start: what to ask for.
+    ///   - local: where the streams go.
     ///   - patience: how long a lost connection may take to come back.
+    ///   - dial: gets a connection; called again after every loss.
+    /// - Throws: `SyscallError` where there are no descriptors left.
     package init(
         start: SessionStart,
         local: SessionInput,
@@ -244,6 +249,8 @@ package final class SessionClient {
         delay = Self.firstDelay
         giveUpAt = nil
         lastFailure = nil
+        // A signal that came meanwhile is delivered now: it no longer asks to stop waiting.
+        if !start.isTerminal { endedBy = nil }
     }
 
     func lost() {
@@ -290,13 +297,11 @@ package final class SessionClient {
 
     /// A program with pipes gets the signal; where it cannot be reached, the second one ends the waiting.
     private func pass(_ number: Int32) {
-        if machine.link != .open, endedBy != nil || session == nil {
-            endedBy = number
-            feed(.giveUp)
-            return
-        }
-        if machine.link != .open { endedBy = number }
-        feed(.signal(number))
+        let isUrgent = [SIGINT, SIGTERM, SIGHUP, SIGQUIT].contains(number)
+        guard machine.link != .open, isUrgent else { return feed(.signal(number)) }
+        let isSecond = endedBy != nil || session == nil
+        endedBy = number
+        feed(isSecond ? .giveUp : .signal(number))
     }
 }
 

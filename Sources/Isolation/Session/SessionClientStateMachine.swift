@@ -61,7 +61,9 @@ package struct SessionClientStateMachine: Sendable {
         [.dial]
     }
 
-    /// Takes one event, and tells what to do, in this order. After `.finish` nothing more happens.
+    /// Takes one event, and tells what to do, in this order.
+    ///
+    /// After `.finish` nothing more happens.
     package mutating func on(_ event: SessionEvent) -> [SessionEffect] {
         guard outcome == nil else { return [] }
         switch event {

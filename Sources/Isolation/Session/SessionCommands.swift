@@ -1,8 +1,9 @@
 import Glibc
 import LinuxSystem
 
-/// What the command line does with sessions. These calls work until they are done, on the calling thread: use them from
-/// `offload`, or from a command's own thread.
+/// What the command line does with sessions.
+///
+/// These calls work until they are done, on the calling thread: use them from `offload`, or from a command's own thread.
 package enum SessionCommands {
     private static let passedOn = [SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2]
     private static let handled = [SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH, SIGCONT]
@@ -16,6 +17,7 @@ package enum SessionCommands {
     ///   - environment: `NAME=value` entries beside the sandbox's.
     ///   - workingDirectory: empty for the sandbox's.
     ///   - patience: how long a lost connection may take to come back.
+    ///   - dial: gets a connection.
     /// - Returns: the program's exit status; 128 + n for a signal; 127 not found, 126 not executable (a message has
     ///   then been written to standard error).
     /// - Throws: `IsolationError`, or the dialling error.
@@ -38,6 +40,10 @@ package enum SessionCommands {
     /// - Parameters:
     ///   - session: the number of a session that exists.
     ///   - argv: the program of a new session; empty for a login shell.
+    ///   - environment: `NAME=value` entries beside the sandbox's and the terminal's (`TERM`, `COLORTERM`).
+    ///   - workingDirectory: empty for the sandbox's.
+    ///   - patience: how long a lost connection may take to come back.
+    ///   - dial: gets a connection.
     /// - Returns: the program's exit status as `exec` does; 0 after the user has left the session by ctrl-p ctrl-q.
     /// - Throws: `IsolationError`, or the dialling error. The terminal is as it was before in any case.
     package static func attach(
@@ -91,8 +97,11 @@ package enum SessionCommands {
     private static func notStarted(_ program: String, stage: UInt8, code: Int32) -> Int32 {
         let reason = String(cString: strerror(code))
         guard stage == UInt8(InitStatus.Stage.exec.rawValue) else {
-            let what = stage == UInt8(InitStatus.Stage.workingDirectory.rawValue) ? "its working directory" : "its set-up"
-            say("error: \(program) could not be started: \(what): \(reason)\nhelp: check the directory and the limits\n")
+            let what =
+                stage == UInt8(InitStatus.Stage.workingDirectory.rawValue) ? "its working directory" : "its set-up"
+            say(
+                "error: \(program) could not be started: \(what): \(reason)\nhelp: check the directory and the limits\n"
+            )
             return 126
         }
         say("error: \(program): \(reason)\nhelp: name a program that the SMI's image has, or its full path\n")

@@ -10,7 +10,7 @@ extension IsolationError.Code {
     package static let sessionTaken = IsolationError.Code(rawValue: "session-taken")
     /// The connection was lost and could not be had again in time.
     package static let sessionLost = IsolationError.Code(rawValue: "session-lost")
-    /// smi-init refused, e.g. because there are too many sessions.
+    /// smi-init refused, as when there are too many sessions.
     package static let sessionRefused = IsolationError.Code(rawValue: "session-refused")
     /// The host agent does not answer.
     package static let daemonUnreachable = IsolationError.Code(rawValue: "daemon-unreachable")
@@ -37,7 +37,10 @@ extension IsolationError {
         switch refusal {
         case .noSession, .abandoned:
             IsolationError(
-                .sessionUnknown, cause: message, remedy: "start a new one, or list those that exist (smirun ps USER)")
+                .sessionUnknown,
+                cause: message,
+                remedy: "start a new one, or list those that exist (smirun ps USER)"
+            )
         case .taken:
             .takenOver()
         case .noTerminal:
@@ -45,7 +48,11 @@ extension IsolationError {
         case .tooMany:
             IsolationError(.sessionRefused, cause: message, remedy: "end some of the SMI's sessions")
         default:
-            IsolationError(.sessionRefused, cause: message, remedy: "look at the SMI's processes and limits (smirun ps USER)")
+            IsolationError(
+                .sessionRefused,
+                cause: message,
+                remedy: "look at the SMI's processes and limits (smirun ps USER)"
+            )
         }
     }
 

@@ -42,7 +42,7 @@ package struct InitReport: Sendable, Equatable {
         case killed(signal: Int32)
     }
 
-    /// smi-init's version, e.g. `0.1.0`.
+    /// smi-init's version, such as `0.1.0`.
     package var version: String
     package var program: Program
     /// Seconds since 1970; 0 where it does not apply.
@@ -52,7 +52,7 @@ package struct InitReport: Sendable, Equatable {
     package var connections: Int
     /// Bytes that the main program has written to its log.
     package var logBytes: UInt64
-    /// Bytes of them that could not be kept, e.g. because the disk was full.
+    /// Bytes of them that could not be kept, as when the disk was full.
     package var logBytesLost: UInt64
     package var isStopping: Bool
 

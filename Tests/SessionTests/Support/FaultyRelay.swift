@@ -31,7 +31,7 @@ final class FaultyRelay: Sendable {
     private let target: @Sendable () throws -> Descriptor
     private let longest: Int
 
-    /// - Parameter longest: bytes after which a connection is cut at the latest.
+    /// A relay whose connections are cut after `longest` bytes at the latest.
     init(seed: UInt64, longest: Int, _ target: @escaping @Sendable () throws -> Descriptor) {
         state = Mutex(State(generator: Generator(state: seed)))
         self.target = target
@@ -52,7 +52,9 @@ final class FaultyRelay: Sendable {
             state.live = [inner, far]
             // Now and then a connection that brings nothing at all, and many that end in the first frames.
             let shape = Int.random(in: 0..<4, using: &state.generator)
-            return shape == 0 ? Int.random(in: 0..<200, using: &state.generator) : Int.random(in: 0..<longest, using: &state.generator)
+            return shape == 0
+                ? Int.random(in: 0..<200, using: &state.generator)
+                : Int.random(in: 0..<longest, using: &state.generator)
         }
         runOnThread { Self.relay(inner, far, budget) }
         return SessionLink(stream: near)
@@ -82,7 +84,9 @@ final class FaultyRelay: Sendable {
         left -= count
         var sent = 0
         while sent < count {
-            let piece = buffer.withUnsafeBytes { send(to.raw, $0.baseAddress.map { $0 + sent }, count - sent, Int32(MSG_NOSIGNAL)) }
+            let piece = buffer.withUnsafeBytes {
+                send(to.raw, $0.baseAddress.map { $0 + sent }, count - sent, Int32(MSG_NOSIGNAL))
+            }
             if piece > 0 {
                 sent += piece
                 continue

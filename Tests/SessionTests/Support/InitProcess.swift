@@ -56,9 +56,8 @@ final class InitProcess: Sendable {
         let child = try request.start()
         request.descriptors = [:]
         report.write.close()
-        var record = [UInt8](repeating: 0, count: 64)
-        let count = read(report.read.raw, &record, record.count)
-        return (child, Array(record[..<max(count, 0)]))
+        // To the end: smi-init then has closed both descriptors.
+        return (child, readToEnd(report.read.raw))
     }
 
     /// Stops it in an orderly way, and returns its exit status.

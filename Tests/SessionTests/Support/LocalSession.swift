@@ -14,10 +14,11 @@ final class LocalSession: Sendable {
     }
 
     private let state = Mutex(State())
+    private let signals: Descriptor
     private let input: Descriptor
     let outputEnd: Descriptor
 
-    /// - Parameter collects: whether the program's output is read; otherwise the test reads `outputEnd` itself.
+    /// Begins a session; where it does not collect the output, the test reads `outputEnd` itself.
     init(
         _ start: SessionStart,
         isRaw: Bool = false,
@@ -26,9 +27,13 @@ final class LocalSession: Sendable {
         collects: Bool = true,
         dial: @escaping SessionDial
     ) throws {
+        // As the commands do: a reader that goes away shows as an error of the write.
+        Glibc.signal(SIGPIPE, SIG_IGN)
         let input = try DescriptorPassing.pipe()
         let output = try DescriptorPassing.pipe()
         let error = try DescriptorPassing.pipe()
+        let signals = try DescriptorPassing.pipe()
+        self.signals = signals.write
         self.input = input.write
         outputEnd = output.read
         if collects { collect(output.read) { $0.output += $1 } }
@@ -38,6 +43,7 @@ final class LocalSession: Sendable {
                 input: input.read.raw,
                 output: WriteEnd(output.write.raw),
                 error: WriteEnd(error.write.raw),
+                signals: SignalPipe(reading: signals.read),
                 isRaw: isRaw,
                 window: window.map { size in { size } }
             )
@@ -83,6 +89,16 @@ final class LocalSession: Sendable {
         }
     }
 
+    /// As if this process had got the signal.
+    func signal(_ number: UInt8) {
+        var number = number
+        _ = write(signals.raw, &number, 1)
+    }
+
+    func signal(_ number: Int32) {
+        signal(UInt8(number))
+    }
+
     func endInput() {
         input.close()
     }
@@ -120,5 +136,8 @@ extension SessionStart {
     }
 
     static let terminal = SessionStart.terminal(
-        argv: ["bash", "--norc", "-i"], environment: ["PS1=ready> ", "TERM=dumb"], workingDirectory: "/")
+        argv: ["bash", "--norc", "-i"],
+        environment: ["PS1=ready> ", "TERM=dumb"],
+        workingDirectory: "/"
+    )
 }
