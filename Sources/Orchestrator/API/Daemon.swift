@@ -1,0 +1,154 @@
+import Foundation
+import GRPCCore
+import Isolation
+import LinuxSystem
+import Logging
+
+/// The host agent's process: opens what it needs, serves, and leaves the sandboxes running when it ends.
+package struct Daemon: Sendable {
+    let configuration: HostConfiguration
+    let build: String
+
+    /// A daemon that has not begun.
+    package init(configuration: HostConfiguration, build: String) {
+        self.configuration = configuration
+        self.build = build
+    }
+
+    /// Serves until SIGTERM or SIGINT.
+    package func run() async throws {
+        guard geteuid() == 0 else {
+            throw OrchestratorError(.badArgument, cause: "the daemon needs root", remedy: "run it as root")
+        }
+        let signals = TerminationSignals()
+        let paths = configuration.paths
+        let membership = try Membership.load(paths)
+        let identity = try HostIdentity.load(from: Membership.directory(paths))
+        var logger = Logger(label: "smirun")
+        logger.logLevel = Logger.Level(rawValue: configuration.logLevel) ?? .info
+        logger[metadataKey: "host"] = "\(identity.host)"
+
+        let connections = PeerConnections(identity: identity, build: build)
+        let owned = membership.servesStore ? try SQLiteStore(path: paths.state + "/cluster.sqlite") : nil
+        defer { owned?.close() }
+        let store: any ClusterStore =
+            owned
+            ?? RemoteStore(
+                connections: connections,
+                host: membership.store.name,
+                at: PeerAddress(membership.store.address, membership.store.port)
+            )
+        let directory = Membership.directory(paths)
+        let authority = CertificateAuthority.exists(in: directory) ? try CertificateAuthority.load(from: directory) : nil
+        let tokens = TokenMaker(authority: authority, tokens: JoinTokens(store: store), membership: membership)
+        let parts = DaemonParts(
+            paths: paths,
+            membership: membership,
+            store: store,
+            connections: connections,
+            tokens: tokens,
+            logger: logger
+        )
+        try await parts.sandboxes.prepare()
+
+        let greeting = Greeting(host: identity.host, build: build, cluster: identity.cluster)
+        var services: [any RegistrableRPCService] = [parts.peerService]
+        if let owned { services.append(StoreService(owned)) }
+        let peers = try await ClusterServer.start(
+            .peers(identity, address: membership.host.address, port: membership.host.port),
+            greeting: greeting,
+            services: services
+        )
+        let enrolment = try await startEnrolment(tokens, identity, greeting)
+        let routes = Task { await parts.routes.follow(store) }
+        let control = try await ControlServer.start(
+            path: paths.run + "/smirun.sock",
+            greeting: greeting,
+            handler: ControlHandler(dispatcher: parts.dispatcher)
+        )
+        let broker = try SessionBroker(path: paths.run + "/session.sock", resolver: parts.resolver)
+        parts.gate.use(broker)
+        broker.start()
+        try await parts.agent.join()
+        logger.info("ready", metadata: ["address": "\(membership.host.address)", "pid": "\(currentProcess())"])
+
+        await signals.wait()
+        logger.info("ending; the sandboxes go on")
+        broker.stop()
+        routes.cancel()
+        await control.stop()
+        await enrolment?.stop()
+        await peers.stop()
+        await parts.agent.close()
+        await connections.close()
+    }
+
+    /// The host that keeps the CA's key lets others join.
+    private func startEnrolment(
+        _ tokens: TokenMaker,
+        _ identity: HostIdentity,
+        _ greeting: Greeting
+    ) async throws -> ClusterServer? {
+        guard let authority = tokens.authority else { return nil }
+        let membership = tokens.membership
+        try await tokens.tokens.register(identity)
+        let service = EnrolmentService(authority: authority, tokens: tokens.tokens) { _, _ in
+            try encode(membership.store)
+        }
+        return try await ClusterServer.start(
+            .enrolment(
+                authority.makeEnrolmentIdentity(),
+                address: membership.host.address,
+                port: membership.enrolmentPort
+            ),
+            greeting: greeting,
+            services: [service]
+        )
+    }
+}
+
+/// The parts of one daemon and how they hang together.
+struct DaemonParts {
+    let sandboxes: SandboxHost
+    let agent: HostAgent
+    let dispatcher: ControlDispatcher
+    let peerService: PeerService
+    let resolver: SessionResolver
+    let gate: BrokerGate
+    let routes: RouteKeeper
+
+    init(
+        paths: HostPaths,
+        membership: Membership,
+        store: any ClusterStore,
+        connections: PeerConnections,
+        tokens: TokenMaker,
+        logger: Logger
+    ) {
+        let images = HostImages(store: ImageStore(directory: paths.images))
+        let transfer = ImageTransfer(images: images.store)
+        let network = PeerNetwork(connections: connections, images: transfer)
+        sandboxes = SandboxHost(paths: paths)
+        gate = BrokerGate()
+        routes = RouteKeeper(host: membership.host.name, logger: logger)
+        let agent = HostAgent(
+            HostAgent.Surroundings(
+                host: membership.host,
+                sandboxes: sandboxes,
+                images: images,
+                store: store,
+                peers: network,
+                routes: routes,
+                sessions: gate,
+                events: EventLog(host: membership.host.name, store: store, logger: logger),
+                logger: logger
+            )
+        )
+        self.agent = agent
+        routes.unless { await agent.isHere($0) }
+        dispatcher = ControlDispatcher(agent: agent, makeToken: { try await tokens.make() })
+        let relay = SessionRelay(agent: agent)
+        resolver = SessionResolver(agent: agent, relay: relay, peers: network)
+        peerService = PeerService(agent: agent, dispatcher: dispatcher, sessions: relay, images: transfer)
+    }
+}

@@ -1,0 +1,121 @@
+/// The control methods that the command line calls on its daemon, and daemons on each other.
+///
+/// Requests and replies are JSON: what `-o json` prints is what the daemon answered.
+package enum ControlMethod: String, Sendable, CaseIterable {
+    case launch
+    case handoff
+    case list
+    case inspect
+    case processes
+    case stop
+    case remove
+    case hosts
+    case accessPoints = "access-points"
+    case importAccessPoints = "import-access-points"
+    case events
+    case doctor
+    case imageInUse = "image-in-use"
+    case ready
+    case token
+}
+
+/// `launch`.
+package struct LaunchRequest: Codable, Sendable {
+    package var user: String
+    package var image: String
+    package var host: String?
+    package var accessPoint: String?
+    /// Bytes.
+    package var memory: Int64
+    package var cpus: Double
+    package var pids: Int
+    package var program: [String]
+    package var environment: [String]
+
+    /// A request to launch an SMI.
+    package init(
+        user: String,
+        image: String,
+        host: String? = nil,
+        accessPoint: String? = nil,
+        limits: (memory: Int64, cpus: Double, pids: Int),
+        program: [String],
+        environment: [String] = []
+    ) {
+        self.user = user
+        self.image = image
+        self.host = host
+        self.accessPoint = accessPoint
+        self.memory = limits.memory
+        self.cpus = limits.cpus
+        self.pids = limits.pids
+        self.program = program
+        self.environment = environment
+    }
+}
+
+/// `handoff`.
+package struct HandoffRequest: Codable, Sendable {
+    package var user: String
+    package var to: String?
+    package var accessPoint: String?
+    package var dryRun: Bool
+
+    /// A request to move an SMI to a host, or to the host of an access point.
+    package init(user: String, to: String? = nil, accessPoint: String? = nil, dryRun: Bool = false) {
+        self.user = user
+        self.to = to
+        self.accessPoint = accessPoint
+        self.dryRun = dryRun
+    }
+}
+
+/// A request that names one user: `inspect`, `processes`, `stop`, `doctor`.
+package struct UserRequest: Codable, Sendable {
+    package var user: String
+
+    /// A request about one SMI.
+    package init(user: String) {
+        self.user = user
+    }
+}
+
+/// `remove`.
+package struct RemoveRequest: Codable, Sendable {
+    package var user: String
+    package var force: Bool
+
+    /// A request to remove an SMI; `force` stops it first.
+    package init(user: String, force: Bool) {
+        self.user = user
+        self.force = force
+    }
+}
+
+/// `events`.
+package struct EventsRequest: Codable, Sendable {
+    package var user: String?
+    package var follow: Bool
+
+    /// A request for the events of one user or of all.
+    package init(user: String?, follow: Bool) {
+        self.user = user
+        self.follow = follow
+    }
+}
+
+/// `image-in-use`.
+package struct ImageRequest: Codable, Sendable {
+    package var digest: String
+
+    /// A request about one image.
+    package init(digest: String) {
+        self.digest = digest
+    }
+}
+
+/// A request or reply without content.
+package struct Nothing: Codable, Sendable {
+    /// Nothing at all.
+    package init() {}
+}
