@@ -67,7 +67,8 @@ struct MobilityEvaluate: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "evaluate",
         abstract: "Measure the predictor beside the baselines on recorded associations.",
-        discussion: "Each directory holds aps.csv (or aps.geojson) and assoc.csv (or assoc.csv.gz); see docs/mobility.md."
+        discussion:
+            "Each directory holds aps.csv (or aps.geojson) and assoc.csv (or assoc.csv.gz); see docs/mobility.md."
     )
 
     @Argument(help: "Directories with recorded associations.")

@@ -5,12 +5,15 @@ public enum EvaluationReport {
         var text = ""
         for evaluation in evaluations {
             let first = evaluation.scores.first
-            text += "\(evaluation.name): \(first?.count ?? 0) predictions and \(first?.handoffs ?? 0) hand-offs of moving users on"
+            text +=
+                "\(evaluation.name): \(first?.count ?? 0) predictions and \(first?.handoffs ?? 0) hand-offs of moving users on"
             text += " test days\n"
-            var rows = [[
-                "predictor", "top-1 %", "top-2 %", "top-3 %", "top-1 % unseen", "time error s", "ECE",
-                "replica hit % N=1/2/3, T=\(decimals(evaluation.lead, 0)) s", "with previous host",
-            ]]
+            var rows = [
+                [
+                    "predictor", "top-1 %", "top-2 %", "top-3 %", "top-1 % unseen", "time error s", "ECE",
+                    "replica hit % N=1/2/3, T=\(decimals(evaluation.lead, 0)) s", "with previous host",
+                ]
+            ]
             for score in evaluation.scores {
                 rows.append([
                     score.name, percent(score.top[0]), percent(score.top[1]), percent(score.top[2]),

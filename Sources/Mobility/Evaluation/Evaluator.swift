@@ -74,7 +74,8 @@ private struct EvaluationRun {
         predictor = Predictor(map: data.map, configuration: configuration)
         let index = predictor.core.index
         baselines = [
-            MarkovBaseline(order: 1), MarkovBaseline(order: 2), VelocityBaseline(index: index), KalmanBaseline(index: index),
+            MarkovBaseline(order: 1), MarkovBaseline(order: 2), VelocityBaseline(index: index),
+            KalmanBaseline(index: index),
         ]
         keepers = [ScoreKeeper(name: "smirun", givesProbabilities: true)]
         keepers += baselines.map { ScoreKeeper(name: $0.name, givesProbabilities: $0.givesProbabilities) }
@@ -155,7 +156,9 @@ private struct EvaluationRun {
                     unseenUser: session.heldOut
                 )
             }
-            if let decision { keepers[turn].handoff(decision.forecasts[turn].replicas, to: roam.ap, previous: previous) }
+            if let decision {
+                keepers[turn].handoff(decision.forecasts[turn].replicas, to: roam.ap, previous: previous)
+            }
         }
     }
 }

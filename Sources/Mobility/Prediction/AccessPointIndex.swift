@@ -124,7 +124,11 @@ private struct CellGrid {
     private func visit(ring: Int32, around centre: Cell, _ body: (Int) -> Void) {
         for column in (centre.column - ring)...(centre.column + ring) {
             let edge = abs(column - centre.column) == ring
-            let rows = stride(from: centre.row - ring, through: centre.row + ring, by: edge || ring == 0 ? 1 : Int(2 * ring))
+            let rows = stride(
+                from: centre.row - ring,
+                through: centre.row + ring,
+                by: edge || ring == 0 ? 1 : Int(2 * ring)
+            )
             for row in rows {
                 for member in members[Cell(column: column, row: row)] ?? [] { body(member) }
             }

@@ -3,6 +3,16 @@ package struct GeometryOdds {
     private var chosen: [Float] = Array(repeating: 0.5, count: 1024)
     private var offered: [Float] = Array(repeating: 8, count: 1024)
 
+    /// Both columns, one after the other.
+    package var parameters: [Float] {
+        get { chosen + offered }
+        set {
+            guard newValue.count == 2048, newValue.allSatisfy({ $0 > 0 && $0.isFinite }) else { return }
+            chosen = Array(newValue[..<1024])
+            offered = Array(newValue[1024...])
+        }
+    }
+
     func odds(_ bucket: Int) -> Float { chosen[bucket] / offered[bucket] }
 
     /// Row of the table. `cosine` is of the turn, below -2 where not known; `rank` of the distance, from 0.

@@ -16,6 +16,8 @@ struct Pass {
     var reached: SIMD8<UInt16> = .zero
     /// Weighted centre of the previous positions, relative to the access point, in units of its spacing.
     var approach: SIMD2<Float> = .zero
+    /// As `Track.timed`.
+    var timed: SIMD4<Float> = .zero
     var logPace: Float = 0
     var logDwell: Float = 0
     var rssi: Float = 0
@@ -54,6 +56,12 @@ struct PassMemory {
         }
         next[index] = Int(place) + 1 == capacity ? 0 : place + 1
         return PassHandle(place: place, serial: serial)
+    }
+
+    /// The passes through an access point in the order in which they were added.
+    func oldestFirst(_ ap: Int) -> [Pass] {
+        let list = passes[ap]
+        return list.count < capacity ? list : Array(list[Int(next[ap])...] + list[..<Int(next[ap])])
     }
 
     /// Completes a pass with an access point reached `step` steps later.

@@ -23,6 +23,13 @@ public final class Predictor {
     /// A predictor that knows the map and nothing else.
     public init(map: APMap, configuration: Configuration = .init()) {
         core = PredictorCore(map: map, configuration: configuration)
+        InitialWeights.load(into: core.models, &core.geometry)
+    }
+
+    /// One with the weights that the predictor ships with, or without them, for training.
+    package init(map: APMap, configuration: Configuration = .init(), shipped: Bool) {
+        core = PredictorCore(map: map, configuration: configuration)
+        if shipped { InitialWeights.load(into: core.models, &core.geometry) }
     }
 
     /// Predicts where the user of an association goes next, from what was learned before it.

@@ -92,7 +92,10 @@ extension PredictorCore {
             let kernel = close * close * close * similar
             let strength = (passes[place].rssi - rssi) * 0.15
             let sharp = kernel * kernel / (1 + strength * strength)
-            let w: SIMD8<Float> = [1, m2, m3, m4, kernel, sharp, m2 * similar, 0]
+            let apart = passes[place].timed - track.timed
+            let along = 1 / (1 + (apart * apart * SIMD4<Float>(2, 2, 1, 1)).sum())
+            let timed = along * along * along / (1 + strength * strength)
+            let w: SIMD8<Float> = [1, m2, m3, m4, kernel, sharp, m2 * similar, timed]
             scratch.pop[slot] += w
             total += w
             let logDwell = passes[place].logDwell
@@ -104,7 +107,11 @@ extension PredictorCore {
                 totals.popStay += kernel
             }
             if sharp > 0.02 || m2 > 0 {
-                scratch.popVotes[totals.popVotes] = .init(place: Int32(place), weight: sharp + 0.001, exact: m2 * similar)
+                scratch.popVotes[totals.popVotes] = .init(
+                    place: Int32(place),
+                    weight: sharp + 0.001,
+                    exact: m2 * similar
+                )
                 totals.popVotes += 1
             }
         }

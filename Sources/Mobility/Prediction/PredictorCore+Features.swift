@@ -30,14 +30,13 @@ extension PredictorCore {
             at[12] = (u[4] + third) / (totals.own[4] + 1)
             at[13] = (u[6] + third) / (totals.own[6] + 1)
             at[14] = (n[6] + g) / (totals.pop[6] + 1)
-            at[15] = 1
+            at[15] = (n[7] + 0.3 * g) / (totals.pop[7] + 0.3)
         }
         FastMath.log(logs, count * 16, scale: 0.5)
         for c in 0..<count {
             let to = values + SampleLayout.own + c * width
             for f in 0..<12 { to[f] = logs[c * 16 + f] }
-            to[21] = logs[c * 16 + 12]
-            to[22] = logs[c * 16 + 13]
+            for f in 12..<16 { to[9 + f] = logs[c * 16 + f] }
         }
         describeShared(track, totals, values + SampleLayout.shared)
     }
@@ -54,7 +53,7 @@ extension PredictorCore {
         for c in 0..<pool.headers[place].count {
             let ap = numbers[SampleLayout.candidates + c]
             let to = values + c * width
-            for f in 12..<21 { to[f] = 0 }
+            for f in 12..<width { to[f] = 0 }
             var cosine: Float = -9
             let position = index.positions[Int(ap)]
             if track.placed, !position.x.isNaN {
@@ -66,6 +65,8 @@ extension PredictorCore {
                 to[14] = abs(delta.x * track.shortHeading.y - delta.y * track.shortHeading.x)
                 to[15] = along
                 to[16] = abs(delta.x * track.longHeading.y - delta.y * track.longHeading.x)
+                to[25] = delta.x * track.timedHeading.x + delta.y * track.timedHeading.y
+                to[26] = abs(delta.x * track.timedHeading.y - delta.y * track.timedHeading.x)
                 if track.longHeading != .zero, length > 0 { cosine = along / length }
             }
             var recency = 0
@@ -121,7 +122,7 @@ extension PredictorCore {
             let to = values + SampleLayout.dwell + c * SampleLayout.dwellCount
             let own = values + SampleLayout.own + c * SampleLayout.ownCount
             let dwell = scratch.dwell[c]
-            let popHere = (dwell.x * 0 + dwell.y + 0.3 * popAll) / (dwell.x + 0.3)
+            let popHere = (dwell.y + 0.3 * popAll) / (dwell.x + 0.3)
             let ownAll = (totals.dwell.w + popHere) / (totals.dwell.z + 1)
             to[0] = popHere
             to[1] = popAll

@@ -120,6 +120,7 @@ extension PredictorCore {
         pass.reached[0] = Pass.tenths(seconds)
         pass.logDwell = FastMath.log(max(seconds, 0.5))
         pass.approach = track.approach
+        pass.timed = track.timed
         pass.logPace = track.paceKnown ? track.logPace : .nan
         pass.rssi = state.recent[0].rssi
         users[user].passes[0] = memory.add(pass, at: state.recent[0].ap)

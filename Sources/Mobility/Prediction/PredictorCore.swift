@@ -3,7 +3,7 @@ package struct PredictorCore {
     let configuration: Predictor.Configuration
     var index: AccessPointIndex
     var users: [UserState] = []
-    var userNumbers: [String: Int] = [:]
+    var directory: UserDirectory
     var memory: PassMemory
     package var geometry = GeometryOdds()
     package let models: Models
@@ -18,6 +18,7 @@ package struct PredictorCore {
     init(map: APMap, configuration: Predictor.Configuration) {
         self.configuration = configuration
         index = AccessPointIndex(map)
+        directory = UserDirectory(limit: configuration.userLimit)
         memory = PassMemory(capacity: configuration.passLimit)
         models = Models()
         pool = SamplePool(capacity: configuration.pendingLimit)
@@ -27,11 +28,13 @@ package struct PredictorCore {
         slots.reserve(index.count)
     }
 
+    /// The number of a user, whose state is ready.
     mutating func userNumber(_ name: String) -> Int {
-        if let known = userNumbers[name] { return known }
-        userNumbers[name] = users.count
-        users.append(UserState())
-        return users.count - 1
+        let (number, isNew) = directory.number(of: name)
+        if isNew {
+            if number == users.count { users.append(UserState()) } else { users[number] = UserState() }
+        }
+        return number
     }
 
     mutating func apNumber(_ name: String) -> Int32 {

@@ -1,7 +1,7 @@
 /// Places in the memory that one prediction's evidence takes, in floats.
 enum SampleLayout {
     static let candidateLimit = 32
-    static let ownCount = 23
+    static let ownCount = 27
     static let sharedCount = 20
     static let dwellCount = 20
     static let stayCount = 12

@@ -42,7 +42,9 @@ package final class ScoringNetwork {
         trained = mask
         for row in 0..<rows {
             var value = Row.zero
-            for lane in 0..<(16 - outputs) { value[lane] = generator.symmetric() * (row < rows - outputs ? scale : 0.1) }
+            for lane in 0..<(16 - outputs) {
+                value[lane] = generator.symmetric() * (row < rows - outputs ? scale : 0.1)
+            }
             weights[row] = value
         }
         for output in 0..<outputs { weights[own + shared + 1 + output][15 - output] = 1 }

@@ -15,6 +15,9 @@ struct Track {
     var longHeading: SIMD2<Float> = .zero
     /// Weighted centre of the previous positions, relative to `here`, in units of `spacing`.
     var approach: SIMD2<Float> = .zero
+    /// Where the user was 8 s (x, y) and 20 s (z, w) before, relative to `here`, in units of `spacing`.
+    var timed: SIMD4<Float> = .zero
+    var timedHeading: SIMD2<Float> = .zero
     /// Logarithm of the seconds per access point lately; `paceKnown` is false where there is none.
     var logPace: Float = 0
     var paceKnown = false
@@ -84,7 +87,31 @@ struct Track {
             approach = centre / (weight * spacing)
             longHeading = Self.unit(-approach)
         }
+        if placed {
+            let near = position(before: 8, index)
+            let far = position(before: 20, index)
+            timed = [near.x, near.y, far.x, far.y]
+            timedHeading = Self.unit(-(near + far * 0.5))
+        }
         flap = used > 2 && visits[2].ap == visits[0].ap && visits[0].time - visits[1].time <= 10
+    }
+
+    /// Where the user was some seconds before, between access points.
+    private func position(before seconds: Float, _ index: AccessPointIndex) -> SIMD2<Float> {
+        var later = SIMD2<Float>.zero
+        var laterAge: Float = 0
+        for step in 1..<max(used, 1) {
+            let age = Float(visits[0].time - visits[step].time)
+            let place = index.positions[Int(visits[step].ap)]
+            if place.x.isNaN { continue }
+            let there = (place - here) / spacing
+            if age >= seconds {
+                return later + (there - later) * ((seconds - laterAge) / max(age - laterAge, 0.5))
+            }
+            later = there
+            laterAge = age
+        }
+        return later
     }
 
     private static func unit(_ v: SIMD2<Float>) -> SIMD2<Float> {
