@@ -18,3 +18,9 @@ int preload_keeps_link_remap(const char *path);
 // gate.c: what a ptrace request's options become, and whether the request must be refused (a detach before the freeze).
 long preload_gate_options(long request, long data);
 int preload_gate_closed(long request);
+
+// skip_carried.c: answers a scan for a dump's pages without the memory that the agent carries; 1 if *result is the
+// answer (regions or -errno), 0 if the kernel must be asked.
+int preload_answer_scan(int fd, unsigned long request, void *argument, long *result);
+// A descriptor in the place of /proc/PID/smaps (opened as "smaps" in that directory), or -1 to open the real one.
+int preload_open_smaps(int directory, const char *path);

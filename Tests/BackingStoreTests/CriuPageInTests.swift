@@ -17,8 +17,10 @@ enum TestCriu {
 }
 
 @Suite(
-    "Page-in under CRIU", .enabled(if: geteuid() == 0 && TestCriu.isInstalled, "needs root and CRIU's prefix"),
-    .serialized)
+    "Page-in under CRIU",
+    .enabled(if: geteuid() == 0 && TestCriu.isInstalled, "needs root and CRIU's prefix"),
+    .serialized
+)
 struct CriuPageInTests {
     private func text(_ path: String) -> String {
         guard let file = fopen(path, "re") else { return "" }
@@ -32,6 +34,10 @@ struct CriuPageInTests {
     private func check(_ pid: pid_t, _ report: String) -> String? {
         unlink(report)
         kill(pid, SIGUSR1)
+        return answer(report)
+    }
+
+    private func answer(_ report: String) -> String? {
         for _ in 0..<5000 {
             let line = text(report)
             if line.hasSuffix("\n") { return String(line.dropLast()) }
@@ -40,8 +46,38 @@ struct CriuPageInTests {
         return nil
     }
 
-    @Test("A process restored with --lazy-pages gets its memory from its backing file")
-    func restore() throws {
+    /// The preload library's part under test, alone.
+    private func buildPreload(_ scratch: ScratchDirectory) throws -> String {
+        let root = "/" + #filePath.split(separator: "/").dropLast(3).joined(separator: "/")
+        let library = scratch.file("carry.so")
+        let status = try TestPrograms.run([
+            "/usr/bin/cc", "-O1", "-std=gnu17", "-fPIC", "-fvisibility=hidden", "-shared",
+            "-I\(root)/Sources/CCriuPreload", "-o", library, "\(root)/Tests/BackingStoreTests/Programs/carry_entry.c",
+            "\(root)/Sources/CCriuPreload/skip_carried.c", "\(root)/Sources/CCriuPreload/limits.c",
+        ])
+        try #require(status == 0)
+        return library
+    }
+
+    private func size(of directory: String) -> Int {
+        guard let stream = opendir(directory) else { return 0 }
+        defer { closedir(stream) }
+        var total = 0
+        while let entry = readdir(stream) {
+            let name = withUnsafePointer(to: &entry.pointee.d_name) {
+                $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+            }
+            var status = stat()
+            if lstat("\(directory)/\(name)", &status) == 0, name.hasSuffix(".img") { total += Int(status.st_size) }
+        }
+        return total
+    }
+
+    @Test(
+        "A process restored with --lazy-pages gets its memory from its backing file, be it in CRIU's images or not",
+        arguments: [false, true]
+    )
+    func restore(carried: Bool) throws {
         let scratch = try ScratchDirectory()
         let program = try TestPrograms.build("resident", in: scratch)
         let report = scratch.file("report")
@@ -49,14 +85,24 @@ struct CriuPageInTests {
         mkdir(images, 0o700)
         defer { _ = try? TestPrograms.run(["/bin/rm", "-rf", images]) }
         let log = PageServerTests.Log()
-        let launched = try TestPrograms.spawn(["/bin/sh", "-c", "exec \"$@\" </dev/null >/dev/null 2>&1", "sh", program, "16", report])
+        let launched = try TestPrograms.spawn(
+            ["/bin/sh", "-c", "exec \"$@\" </dev/null >/dev/null 2>&1", "sh", program, "16", report],
+            newSession: true
+        )
         var status: Int32 = 0
-        #expect(check(launched, report) == "0 \(UInt64(3 * 512) * 2_654_435_761 + 1)")
+        #expect(answer(report) == "0 \(UInt64(3 * 512) * 2_654_435_761 + 1)")
         let tracker = DirtyTracker()
         tracker.attach([launched])
         let store = try PageStore.create(at: scratch.file("a.pages"))
         let round = try #require(tracker.scan(presence: true).first)
         _ = try ProcessMemoryReader.read(round.dirty, of: launched) { try store.put($0, $1) }
+        let preload = carried ? try buildPreload(scratch) : nil
+        if carried {
+            try CarriedMemory.copySmaps(of: launched, to: images)
+            try CarriedMemory.writeSkips(round, to: images)
+            setenv("SMIRUN_CRIU_CARRY", images, 1)
+        }
+        defer { unsetenv("SMIRUN_CRIU_CARRY") }
         tracker.detach()
         // One page differs in the backing file, to tell it from CRIU's images.
         let marked: UInt64 = 0x2000_0000_0000 / 4096 + 3
@@ -66,19 +112,27 @@ struct CriuPageInTests {
         try store.commit(epoch: 1)
         let options = ["-D", images, "--manage-cgroups=ignore", "-v1"]
         let dumped = try TestPrograms.run(
-            TestCriu.arguments(["dump", "-t", "\(launched)", "-o", "dump.log"] + options))
+            TestCriu.arguments(["dump", "-t", "\(launched)", "-o", "dump.log"] + options, preload: preload)
+        )
         try #require(dumped == 0, "dump: \(text(images + "/dump.log"))")
         waitpid(launched, &status, 0)
+        print("images of a process of 16 MB, \(carried ? "carried" : "whole"): \(size(of: images)) bytes")
+        #expect(carried ? size(of: images) < 1 << 20 : size(of: images) > 16 << 20)
         let server = try PageServer(
-            sources: { $0 == launched ? PageSource(store: store) : nil }, onEvent: log.note)
+            sources: { $0 == launched ? PageSource(store: store) : nil },
+            onEvent: log.note
+        )
         try server.listen(at: images + "/lazy-pages.socket")
         let restored = try TestPrograms.run(
-            TestCriu.arguments(["restore", "-d", "--lazy-pages", "-o", "restore.log"] + options))
+            TestCriu.arguments(["restore", "-d", "--lazy-pages", "-o", "restore.log"] + options)
+        )
         try #require(restored == 0, "restore: \(text(images + "/restore.log"))")
         defer { kill(launched, SIGKILL) }
         #expect(log.wait(for: .restored))
         #expect(log.wait(for: .complete(pid: launched)))
-        #expect(check(launched, report) == "0 4711")
+        let answer = check(launched, report)
+        let state = text("/proc/\(launched)/stat") + text("/proc/\(launched)/syscall") + text("/proc/\(launched)/wchan")
+        #expect(answer == "0 4711", "\(log.all); \(state)")
         server.finish(launched)
         #expect(check(launched, report) == "0 4711")
         server.stop()

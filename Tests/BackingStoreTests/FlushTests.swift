@@ -88,10 +88,13 @@ struct MemoryFlushTests {
         let flush = MemoryFlush(directory: scratch.path)
         flush.setLink(bytesPerSecond: 200e6)
         func apply(_ frame: MemoryFrame) throws {
-            let store = try replicas[frame.process] ?? PageStore.create(on: RecordedDisk(), seed: frame.process.startTime)
+            let store =
+                try replicas[frame.process] ?? PageStore.create(on: RecordedDisk(), seed: frame.process.startTime)
             replicas[frame.process] = store
             let parent = frame.parent.flatMap { replicas[$0] }
-            #expect(try frame.bytes.withUnsafeBytes { try PageDelta.apply($0, to: store, parent: parent) } == frame.pages)
+            #expect(
+                try frame.bytes.withUnsafeBytes { try PageDelta.apply($0, to: store, parent: parent) } == frame.pages
+            )
         }
         var epoch: UInt64 = 0
         var wire = 0

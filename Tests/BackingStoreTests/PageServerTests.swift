@@ -140,18 +140,24 @@ struct PageServerTests {
         server.stop()
     }
 
-    @Test("A server that dies leaves the process waiting; the next one goes on with what was dropped and moved", arguments: 1...3)
+    @Test(
+        "A server that dies leaves the process waiting; the next one goes on with what was dropped and moved",
+        arguments: 1...3
+    )
     func takeOver(seed: Int) throws {
         let scratch = try ScratchDirectory()
         let program = try TestPrograms.build("lazy", in: scratch)
         let keeperProgram = scratch.file("smi-pagekeeper")
         let sources = #filePath.split(separator: "/").dropLast(3).joined(separator: "/")
-        #expect(try TestPrograms.run(["/usr/bin/cc", "-O1", "-o", keeperProgram, "/\(sources)/Sources/smi-pagekeeper/main.c"]) == 0)
+        #expect(
+            try TestPrograms.run([
+                "/usr/bin/cc", "-O1", "-o", keeperProgram, "/\(sources)/Sources/smi-pagekeeper/main.c",
+            ]) == 0
+        )
         let store = try PageStore.create(at: scratch.file("a.pages"))
         try fill(store, Self.base..<Self.base + 2048)
         let socket = scratch.file("keeper.socket")
         let log = Log()
-        // Every third server only lives for moments, in the middle of the churn.
         @Sendable func source(_ pid: pid_t) -> PageSource? { PageSource(store: store) }
         var keeper: PageKeeper? = try PageKeeper.start(executable: keeperProgram, at: socket)
         var server: PageServer? = try PageServer(keeper: keeper, sources: source, onEvent: log.note)
@@ -159,6 +165,8 @@ struct PageServerTests {
         let child = try TestPrograms.spawn([
             program, scratch.file("lazy-pages.socket"), "77", "2048", "\(seed)", seed == 3 ? "wait" : "churn",
         ])
+        // Before this, what the process hands over may still be on its way to the server.
+        #expect(log.wait(for: .restored))
         var status: Int32 = 0
         var servers = 1
         var generator = SeededGenerator(UInt64(seed))
@@ -192,7 +200,8 @@ struct PageServerTests {
         let input = try DescriptorPassing.pipe()
         let output = try DescriptorPassing.pipe()
         let child = try TestPrograms.spawn([
-            "/bin/sh", "-c", "exec \"$@\" </proc/\(getpid())/fd/\(input.read.raw) >/proc/\(getpid())/fd/\(output.write.raw)",
+            "/bin/sh", "-c",
+            "exec \"$@\" </proc/\(getpid())/fd/\(input.read.raw) >/proc/\(getpid())/fd/\(output.write.raw)",
             "sh", program, scratch.file("lazy-pages.socket"), "5", "1024", "1", "track",
         ])
         defer { kill(child, SIGKILL) }

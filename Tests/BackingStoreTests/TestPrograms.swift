@@ -16,13 +16,20 @@ enum TestPrograms {
     }
 
     /// Starts a program; the caller ends and reaps it.
-    static func spawn(_ arguments: [String]) throws -> pid_t {
+    static func spawn(_ arguments: [String], newSession: Bool = false) throws -> pid_t {
         var pid: pid_t = 0
         let cArguments = arguments.map { strdup($0) } + [nil]
         defer { for argument in cArguments { free(argument) } }
         var attributes = posix_spawnattr_t()
         posix_spawnattr_init(&attributes)
-        posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETPGROUP))
+        // A test's thread may have signals blocked. 0x80: POSIX_SPAWN_SETSID, which the module map hides.
+        var none = sigset_t()
+        sigemptyset(&none)
+        posix_spawnattr_setsigmask(&attributes, &none)
+        posix_spawnattr_setflags(
+            &attributes,
+            Int16(POSIX_SPAWN_SETSIGMASK) | (newSession ? 0x80 : Int16(POSIX_SPAWN_SETPGROUP))
+        )
         defer { posix_spawnattr_destroy(&attributes) }
         let result = posix_spawn(&pid, arguments[0], nil, &attributes, cArguments, environ)
         guard result == 0 else { throw SyscallError("posix_spawn", code: result, subject: arguments[0]) }

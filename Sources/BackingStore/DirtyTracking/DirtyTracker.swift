@@ -67,7 +67,9 @@ package final class DirtyTracker: Sendable {
         state.withLock { $0.processes[pid]?.detach() }
     }
 
-    /// One round over all processes: what was written since the last one. Processes that have gone are left out.
+    /// One round over all processes: what was written since the last one.
+    ///
+    /// Processes that have gone are left out.
     ///
     /// With `presence`, also which pages exist at all: needed before a backing file may be used for a restore.
     /// `frozen` says that the processes are held still, so that none can be injected.

@@ -1,7 +1,9 @@
 import CLinux
 import Glibc
 
-/// What one round found in one process. Page numbers are addresses / 4096.
+/// What one round found in one process.
+///
+/// Page numbers are addresses / 4096.
 package struct ProcessDirty: Sendable {
     package let pid: pid_t
     /// Clock ticks since boot; with the pid it names a process for good.
@@ -10,7 +12,9 @@ package struct ProcessDirty: Sendable {
     package let isTracked: Bool
     /// Pages to read again, in order.
     package let dirty: [Range<UInt64>]
-    /// All pages with content, in order: whatever else a backing file holds is gone. Nil if it was not asked for.
+    /// All pages with content, in order: whatever else a backing file holds is gone.
+    ///
+    /// Nil if it was not asked for.
     package let present: [Range<UInt64>]?
     package let mappings: [Mapping]
 

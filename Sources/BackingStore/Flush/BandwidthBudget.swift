@@ -1,4 +1,6 @@
-/// How fast bytes may leave: a token bucket on the caller's clock. Pure.
+/// How fast bytes may leave: a token bucket on the caller's clock.
+///
+/// Pure.
 package struct BandwidthBudget: Sendable, Equatable {
     /// Bytes a second on average.
     package let bytesPerSecond: Double

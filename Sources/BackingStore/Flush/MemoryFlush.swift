@@ -140,8 +140,10 @@ package final class MemoryFlush {
         }
         forget(except: Set(report.processes.map(\.key)))
         report.residual = Residual(
-            pages: report.deferredPages, wireBytesPerPage: wireBytesPerPage,
-            pagesPerSecond: seconds > 0 ? Double(written) / seconds : 0)
+            pages: report.deferredPages,
+            wireBytesPerPage: wireBytesPerPage,
+            pagesPerSecond: seconds > 0 ? Double(written) / seconds : 0
+        )
         return report
     }
 
@@ -158,7 +160,11 @@ package final class MemoryFlush {
     }
 
     private func flush(
-        _ process: ProcessDirty, _ kind: Kind, _ replicated: UInt64, _ left: inout Int, _ report: inout FlushReport,
+        _ process: ProcessDirty,
+        _ kind: Kind,
+        _ replicated: UInt64,
+        _ left: inout Int,
+        _ report: inout FlushReport,
         _ emit: (MemoryFrame) throws -> Void
     ) throws {
         guard var flow = flows[process.key] else { return }
@@ -169,7 +175,13 @@ package final class MemoryFlush {
         _ = try ProcessMemoryReader.read(chosen, of: process.pid) { (numbers, data) throws -> Void in
             let pages = Array(numbers)
             let bytes = try PageDelta.encode(
-                pages, data, from: flow.store, baseEpoch: replicated, parent: parentStore, codec: codec)
+                pages,
+                data,
+                from: flow.store,
+                baseEpoch: replicated,
+                parent: parentStore,
+                codec: codec
+            )
             try flow.store.put(numbers, data)
             try emit(MemoryFrame(process: process.key, parent: parent, bytes: bytes, pages: pages.count))
             report.flushedPages += pages.count

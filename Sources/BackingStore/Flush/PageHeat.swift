@@ -1,4 +1,6 @@
-/// In how many of the latest rounds, without a gap, each page was written. Pure.
+/// In how many of the latest rounds, without a gap, each page was written.
+///
+/// Pure.
 ///
 /// What changes every round is sent in vain every round but the last: such pages are left for the cut.
 package struct PageHeat: Sendable {

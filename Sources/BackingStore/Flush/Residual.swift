@@ -1,4 +1,6 @@
-/// What a cut would have to carry now, measured. Pure.
+/// What a cut would have to carry now, measured.
+///
+/// Pure.
 package struct Residual: Sendable, Equatable {
     /// Pages that the backing file does not hold in their newest version.
     package var pages: Int

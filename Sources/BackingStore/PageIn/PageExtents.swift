@@ -92,7 +92,9 @@ struct PageExtents: Sendable, Equatable {
         for extent in moved {
             let place = start + (extent.start - range.lowerBound)
             extents.insert(
-                Extent(start: place, count: extent.count, source: extent.source), at: index(endingAfter: place))
+                Extent(start: place, count: extent.count, source: extent.source),
+                at: index(endingAfter: place)
+            )
         }
     }
 }

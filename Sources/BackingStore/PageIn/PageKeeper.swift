@@ -87,7 +87,12 @@ package final class PageKeeper: Sendable {
         try request(.drop, id: id, pid: 0, [])
     }
 
-    private func request(_ operation: Operation, id: UInt64, pid: pid_t, _ descriptors: [Descriptor])
+    private func request(
+        _ operation: Operation,
+        id: UInt64,
+        pid: pid_t,
+        _ descriptors: [Descriptor]
+    )
         throws(SyscallError)
     {
         try socket.withLock { socket throws(SyscallError) in
@@ -99,7 +104,11 @@ package final class PageKeeper: Sendable {
     }
 
     private static func send(
-        _ operation: Operation, id: UInt64, pid: pid_t, _ descriptors: [Descriptor], over socket: Descriptor
+        _ operation: Operation,
+        id: UInt64,
+        pid: pid_t,
+        _ descriptors: [Descriptor],
+        over socket: Descriptor
     ) throws(SyscallError) {
         var message = smi_keeper_message(operation: operation.rawValue, pid: pid, id: id)
         let numbers = descriptors.map(\.raw)

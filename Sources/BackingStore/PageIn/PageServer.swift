@@ -84,7 +84,9 @@ package final class PageServer: Sendable {
         control.enqueue { [loop] in loop.retryAll() }
     }
 
-    /// Ends the server as it stands. Without a keeper the processes read zeros where pages are missing.
+    /// Ends the server as it stands.
+    ///
+    /// Without a keeper the processes read zeros where pages are missing.
     package func stop() {
         control.enqueue { [loop] in loop.isStopping = true }
     }

@@ -95,7 +95,7 @@ final class PageServerLoop: @unchecked Sendable {
     private func settle() {
         for space in spaces {
             if let failure = space.takeFailure() { onEvent(.failed(failure)) }
-            if space.extents.isEmpty, !space.isGone, completed.insert(space.id).inserted {
+            if space.isRestored, space.extents.isEmpty, !space.isGone, completed.insert(space.id).inserted {
                 onEvent(.complete(pid: space.pid))
             }
             if space.isGone {
@@ -131,6 +131,7 @@ final class PageServerLoop: @unchecked Sendable {
                 connection.expecting = nil
                 if received == 1 { serve(pid, Descriptor(owning: descriptor)) }
             } else if word == Self.restoredMark {
+                for space in spaces { space.isRestored = true }
                 onEvent(.restored)
             } else if word > 0 {
                 connection.expecting = word
@@ -145,31 +146,43 @@ final class PageServerLoop: @unchecked Sendable {
         }
         do {
             let extents = PageExtents(pages: source.pages)
-            try add(pid, userfault, source, try PageJournal(), extents, isTracking: false)
+            try add(pid, userfault, source, try PageJournal(), extents)
         } catch {
             onEvent(.failed(PageInError(pid: pid, page: nil, cause: "\(error)")))
         }
     }
 
+    @discardableResult
     private func add(
-        _ pid: pid_t, _ userfault: Descriptor, _ source: PageSource, _ journal: PageJournal, _ extents: PageExtents,
-        isTracking: Bool
-    ) throws {
+        _ pid: pid_t,
+        _ userfault: Descriptor,
+        _ source: PageSource,
+        _ journal: PageJournal,
+        _ extents: PageExtents
+    ) throws -> ServedSpace {
         let id = nextId
         nextId += 1
         _ = fcntl(userfault.raw, F_SETFL, fcntl(userfault.raw, F_GETFL) | O_NONBLOCK)
         // The keeper first: from here on the death of this process makes faults wait.
         try keeper?.keep(id: id, pid: pid, userfault: userfault, journal: journal.file)
         let space = ServedSpace(
-            id: id, pid: pid, userfault: userfault, source: source, journal: journal, extents: extents)
-        space.isTracking = isTracking
+            id: id,
+            pid: pid,
+            userfault: userfault,
+            source: source,
+            journal: journal,
+            extents: extents
+        )
         spaces.append(space)
+        return space
     }
 
     private func adopt(childOf parent: ServedSpace, _ userfault: Descriptor) throws {
         let journal = try parent.journal.copy()
         let extents = PageExtents(pages: parent.source.pages)
-        try add(parent.pid, userfault, parent.source, journal, extents, isTracking: parent.isTracking)
+        let child = try add(parent.pid, userfault, parent.source, journal, extents)
+        child.isTracking = parent.isTracking
+        child.isRestored = parent.isRestored
     }
 
     // MARK: commands
@@ -181,13 +194,22 @@ final class PageServerLoop: @unchecked Sendable {
                 let journal = try PageJournal(entry.journal)
                 guard let source = sources(entry.pid), !journal.isInDoubt else {
                     throw PageInError(
-                        pid: entry.pid, page: nil,
-                        cause: "the page server before this one died while the process changed its memory")
+                        pid: entry.pid,
+                        page: nil,
+                        cause: "the page server before this one died while the process changed its memory"
+                    )
                 }
                 let extents = PageExtents(pages: source.pages)
                 let space = ServedSpace(
-                    id: entry.id, pid: entry.pid, userfault: entry.userfault, source: source, journal: journal,
-                    extents: extents)
+                    id: entry.id,
+                    pid: entry.pid,
+                    userfault: entry.userfault,
+                    source: source,
+                    journal: journal,
+                    extents: extents
+                )
+                // CRIU's restore has ended, well or badly, as its connection died with the server before.
+                space.isRestored = true
                 space.wakeAll()
                 spaces.append(space)
             } catch let error as PageInError {

@@ -21,12 +21,18 @@ final class ServedSpace {
     private var waiting: [UInt64] = []
     /// Pages are write-protected as they come in, so that tracking sees what the process writes.
     var isTracking = false
+    /// CRIU has restored everything.
+    ///
+    /// Before that the mappings are not registered yet: faults are answered as they
+    /// come, but nothing can be pushed.
+    var isRestored = false
     private(set) var isGone = false
     private var failure: PageInError?
     private var isFailureReported = false
     private let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: Int(batch) * 4096, alignment: 4096)
 
-    init(id: UInt64, pid: pid_t, userfault: Descriptor, source: PageSource, journal: PageJournal, extents: PageExtents) {
+    init(id: UInt64, pid: pid_t, userfault: Descriptor, source: PageSource, journal: PageJournal, extents: PageExtents)
+    {
         self.id = id
         self.pid = pid
         self.userfault = userfault
@@ -42,7 +48,7 @@ final class ServedSpace {
     }
 
     /// Whether there is something to push now.
-    var hasWork: Bool { !isGone && failure == nil && !extents.isEmpty && !isStalled }
+    var hasWork: Bool { isRestored && !isGone && failure == nil && !extents.isEmpty && !isStalled }
     /// Everything that is left has yet to arrive from the source.
     private var isStalled = false
 
@@ -176,8 +182,13 @@ final class ServedSpace {
         while done < run.count {
             piece = min(piece, run.count - done)
             let result = smi_uffd_copy(
-                userfault.raw, (run.start + done) * 4096, buffer.baseAddress.map { $0 + Int(done) * 4096 },
-                piece * 4096, isTracking ? 1 : 0, 1)
+                userfault.raw,
+                (run.start + done) * 4096,
+                buffer.baseAddress.map { $0 + Int(done) * 4096 },
+                piece * 4096,
+                isTracking ? 1 : 0,
+                1
+            )
             switch result {
             case 1...: done += UInt64(result) / 4096
             case -Int64(EEXIST): done += 1

@@ -95,7 +95,8 @@ static void change_region(struct worker *w, struct region *r) {
             r->start = moved;
         break;
     case 4: // new memory at an old place
-        moved = mmap(r->start, (part + 1) * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+        moved =
+            mmap(r->start, (part + 1) * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
         break;
     case 5: // reading what is not there
         for (size_t i = 0; i < r->pages; i++)

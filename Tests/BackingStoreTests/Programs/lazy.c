@@ -98,14 +98,14 @@ static void *churn(void *argument) {
             if (!whole)
                 break;
             void *place = mmap(NULL, count * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-            uint8_t *moved =
-                mremap(at + from * PAGE, count * PAGE, count * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, place);
+            uint8_t *moved = mremap(at + from * PAGE, count * PAGE, count * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, place);
             if (moved == MAP_FAILED)
                 break; // across two mappings
             for (size_t i = 0; i < count; i += 3)
                 if (!right((uint64_t *)(moved + i * PAGE), expected[from + i]))
                     p->failed = 1;
-            if (mremap(moved, count * PAGE, count * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, at + from * PAGE) == MAP_FAILED)
+            if (mremap(moved, count * PAGE, count * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, at + from * PAGE) ==
+                MAP_FAILED)
                 p->failed = 2;
             break;
         }
