@@ -28,10 +28,11 @@ build-tests: setup-test helpers
 	@scripts/stage "build" $(SWIFT_BUILD) --build-tests
 	@$(MAKE) --no-print-directory stage
 
-helpers: $(LIBEXEC)/smi-init $(LIBEXEC)/libsmirun-criu.so
+helpers: $(LIBEXEC)/smi-init $(LIBEXEC)/smi-pagekeeper $(LIBEXEC)/libsmirun-criu.so
 
 include Sources/smi-init/build.mk
 include Sources/CCriuPreload/build.mk
+include Sources/smi-pagekeeper/build.mk
 
 # The build tree as an installed prefix: the binary finds ../libexec/smirun from its own place.
 stage:

@@ -37,9 +37,6 @@ let package = Package(
     targets: [
         .target(name: "CLinux", cSettings: strictC),
         .systemLibrary(name: "CSeccomp", pkgConfig: "libseccomp", providers: [.apt(["libseccomp-dev"])]),
-        .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
-        .systemLibrary(name: "CLZ4", pkgConfig: "liblz4", providers: [.apt(["liblz4-dev"])]),
-        .systemLibrary(name: "CXXHash", pkgConfig: "libxxhash", providers: [.apt(["libxxhash-dev"])]),
         .target(
             name: "LinuxSystem",
             dependencies: ["CLinux"],
@@ -51,16 +48,17 @@ let package = Package(
                 "CLinux", "LinuxSystem", "CSeccomp",
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "Crypto", package: "swift-crypto"),
-                .product(name: "SwiftProtobuf", package: "swift-protobuf"),
             ],
             swiftSettings: ours
         ),
         .target(
+            name: "CPageStore",
+            cSettings: strictC,
+            linkerSettings: [.linkedLibrary("zstd"), .linkedLibrary("lz4")]
+        ),
+        .target(
             name: "BackingStore",
-            dependencies: [
-                "CLinux", "LinuxSystem", "CZstd", "CLZ4", "CXXHash",
-                .product(name: "Logging", package: "swift-log"),
-            ],
+            dependencies: ["CLinux", "LinuxSystem", "CPageStore"],
             swiftSettings: ours
         ),
         .target(
@@ -70,7 +68,9 @@ let package = Package(
                 .product(name: "Crypto", package: "swift-crypto"),
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
                 .product(name: "Hummingbird", package: "hummingbird"),
+                .product(name: "HummingbirdCore", package: "hummingbird"),
             ],
             swiftSettings: ours
         ),
@@ -101,6 +101,74 @@ let package = Package(
                 "Orchestrator", "Mobility", "Isolation", "LinuxSystem",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: ours
+        ),
+
+        // MARK: Tests. Those that need root say so themselves.
+        .target(
+            name: "IsolationProbe",
+            dependencies: ["Isolation", "LinuxSystem"],
+            path: "Tests/Support/IsolationProbe",
+            exclude: ["probe.c"],
+            swiftSettings: ours
+        ),
+        .testTarget(
+            name: "BackingStoreTests",
+            dependencies: ["BackingStore", "CLinux", "LinuxSystem", "CPageStore"],
+            exclude: ["Programs"],
+            swiftSettings: ours
+        ),
+        .testTarget(
+            name: "ClusterTests",
+            dependencies: ["Orchestrator", "Isolation", "IsolationProbe", "LinuxSystem", "smirun"],
+            swiftSettings: ours
+        ),
+        .testTarget(
+            name: "IsolationTests",
+            dependencies: ["LinuxSystem", "Isolation", "CSeccomp"],
+            swiftSettings: ours
+        ),
+        .testTarget(
+            name: "IsolationRootTests",
+            dependencies: ["LinuxSystem", "Isolation", "IsolationProbe"],
+            swiftSettings: ours
+        ),
+        .testTarget(
+            name: "LabTests",
+            dependencies: ["Orchestrator", "LinuxSystem", "smirun"],
+            swiftSettings: ours
+        ),
+        .testTarget(name: "MobilityTests", dependencies: ["Mobility"], swiftSettings: ours),
+        .testTarget(
+            name: "OrchestratorTests",
+            dependencies: ["Orchestrator", "Isolation", .product(name: "Logging", package: "swift-log")],
+            swiftSettings: ours
+        ),
+        .testTarget(
+            name: "RoamingTests",
+            dependencies: [
+                "Mobility",
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
+            ],
+            swiftSettings: ours
+        ),
+        .testTarget(
+            name: "SessionTests",
+            dependencies: ["Isolation", "LinuxSystem", "CLinux"],
+            swiftSettings: ours
+        ),
+        .testTarget(
+            name: "StoreTests",
+            dependencies: [
+                "Orchestrator", "LinuxSystem",
+                .product(name: "Crypto", package: "swift-crypto"),
+                .product(name: "GRDB", package: "GRDB.swift"),
+                .product(name: "GRPCCore", package: "grpc-swift-2"),
+                .product(name: "NIOSSL", package: "swift-nio-ssl"),
+                .product(name: "X509", package: "swift-certificates"),
             ],
             swiftSettings: ours
         ),
