@@ -136,8 +136,10 @@ import Testing
     @Test func survivesRandomDialogues() {
         var random = SplitMix(state: 7)
         let words = [
-            "OK\n", "FAIL\n", "PONG\n", "", "02:00:00:00:05:02\nflags=[AUTHORIZED]\n", "<3>AP-STA-CONNECTED 02:00:00:00:05:02",
-            "<3>AP-STA-DISCONNECTED 02:00:00:00:05:02", "<3>CTRL-EVENT-TERMINATING ", "<3>X", "bssid[0]=02:00:00:00:0a:01\n",
+            "OK\n", "FAIL\n", "PONG\n", "", "02:00:00:00:05:02\nflags=[AUTHORIZED]\n",
+            "<3>AP-STA-CONNECTED 02:00:00:00:05:02",
+            "<3>AP-STA-DISCONNECTED 02:00:00:00:05:02", "<3>CTRL-EVENT-TERMINATING ", "<3>X",
+            "bssid[0]=02:00:00:00:0a:01\n",
         ]
         for _ in 0..<5000 {
             var session = HostapdSession(accessPoint: nil, nas: "n", now: 0)

@@ -25,7 +25,9 @@ import Testing
         let empty = #"{"notificationType":"AssocStaNotification","apId":{"bssid":"a"}}"#
         #expect(try MECNotification.read(Array(empty.utf8)) == .associated(accessPoint: ["a"], stations: [], time: nil))
         let single = #"{"notificationType":"AssocStaNotification","apId":{"bssid":"a"},"staId":{"macId":"x"}}"#
-        #expect(try MECNotification.read(Array(single.utf8)) == .associated(accessPoint: ["a"], stations: ["x"], time: nil))
+        #expect(
+            try MECNotification.read(Array(single.utf8)) == .associated(accessPoint: ["a"], stations: ["x"], time: nil)
+        )
     }
 
     @Test(arguments: [("ENTERING_AREA_EVENT", true), ("LEAVING_AREA_EVENT", false)])
@@ -49,7 +51,10 @@ import Testing
     }
 
     @Test func otherNotificationsAreRecognisedAsSuch() throws {
-        #expect(try MECNotification.read(Array(#"{"notificationType":"TestNotification"}"#.utf8)) == .other("TestNotification"))
+        #expect(
+            try MECNotification.read(Array(#"{"notificationType":"TestNotification"}"#.utf8))
+                == .other("TestNotification")
+        )
     }
 
     /// Bytes of any kind, the same every run: a notification or an error.
@@ -79,11 +84,23 @@ import Testing
 
     @Test func listsAreComparedWithTheOneBefore() {
         var translator = MECTranslator()
-        #expect(brief(translator.translate(list("a", "x", "y", at: 1), received: 9)) == ["associated x a@1", "associated y a@1"])
-        #expect(brief(translator.translate(list("a", "y", "z", at: 2), received: 9)) == ["disassociated x a@2", "associated z a@2"])
+        #expect(
+            brief(translator.translate(list("a", "x", "y", at: 1), received: 9)) == [
+                "associated x a@1", "associated y a@1",
+            ]
+        )
+        #expect(
+            brief(translator.translate(list("a", "y", "z", at: 2), received: 9)) == [
+                "disassociated x a@2", "associated z a@2",
+            ]
+        )
         #expect(brief(translator.translate(list("b", "x", at: nil), received: 9)) == ["associated x b@9"])
         #expect(translator.translate(list("a", "y", "z", at: 3), received: 9) == [])
-        #expect(brief(translator.translate(list("a", at: 4), received: 9)) == ["disassociated y a@4", "disassociated z a@4"])
+        #expect(
+            brief(translator.translate(list("a", at: 4), received: 9)) == [
+                "disassociated y a@4", "disassociated z a@4",
+            ]
+        )
     }
 
     @Test func anOlderListIsIgnored() {
@@ -154,7 +171,10 @@ import Testing
         #expect((plain.host, plain.port, plain.path) == ("192.0.2.1", 80, "/"))
         let full = try #require(HTTPPoster.Target("https://[fd00::1]:8443/a/b?c=d"))
         #expect((full.host, full.port, full.path, full.isSecure) == ("fd00::1", 8443, "/a/b?c=d", true))
-        for text in ["", "ftp://a", "http://", "http://a:0", "http://a:x", "http://u@a", "http://a/ b", "http://a\r\nX: y", "http://a#b"] {
+        for text in [
+            "", "ftp://a", "http://", "http://a:0", "http://a:x", "http://u@a", "http://a/ b", "http://a\r\nX: y",
+            "http://a#b",
+        ] {
             #expect(HTTPPoster.Target(text) == nil, "\(text)")
         }
     }

@@ -23,7 +23,7 @@ import Testing
 
     /// Users who walk among five access points, staying `dwell` seconds.
     ///
-    /// - Parameter delay: how late events may be received.
+    /// `delay`: how late events may be received.
     private func world(seed: UInt64, dwell: ClosedRange<Double>, delay: ClosedRange<Double>) -> World {
         var random = SplitMix(state: seed)
         var world = World()

@@ -3,41 +3,81 @@ import Foundation
 @testable import Mobility
 
 /// A program of another project, run for a test and ended by its process number.
+///
+/// Started with no signal blocked: threads of a test run block most, and what is spawned from them would inherit that and
+/// never hear SIGTERM.
 final class Peer {
-    private let process = Process()
     private let log: String
+    private let process: pid_t
+    private var status: Int32?
 
     /// Starts a program; its output goes to a file in the directory.
-    init(_ arguments: [String], directory: String, name: String) throws {
+    init(_ arguments: [String], directory: String, name: String, input: String = "/dev/null") throws {
         log = "\(directory)/\(name).log"
-        _ = FileManager.default.createFile(atPath: log, contents: nil)
-        process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-        process.arguments = arguments
-        process.environment = ["PATH": "/usr/sbin:/usr/bin:/sbin:/bin"]
-        process.standardInput = FileHandle.nullDevice
-        let output = FileHandle(forWritingAtPath: log)
-        process.standardOutput = output
-        process.standardError = output
-        try process.run()
+        var actions = posix_spawn_file_actions_t()
+        posix_spawn_file_actions_init(&actions)
+        defer { posix_spawn_file_actions_destroy(&actions) }
+        posix_spawn_file_actions_addopen(&actions, 0, input, O_RDONLY, 0)
+        posix_spawn_file_actions_addopen(&actions, 1, log, O_WRONLY | O_CREAT | O_TRUNC, 0o600)
+        posix_spawn_file_actions_adddup2(&actions, 1, 2)
+        var attributes = posix_spawnattr_t()
+        posix_spawnattr_init(&attributes)
+        defer { posix_spawnattr_destroy(&attributes) }
+        var none = sigset_t()
+        sigemptyset(&none)
+        posix_spawnattr_setsigmask(&attributes, &none)
+        posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK))
+        let words = (["/usr/bin/env"] + arguments).map { strdup($0) }
+        let environment = [strdup("PATH=/usr/sbin:/usr/bin:/sbin:/bin"), nil]
+        defer { (words + environment).forEach { free($0) } }
+        var pid: pid_t = 0
+        let problem = posix_spawn(&pid, "/usr/bin/env", &actions, &attributes, words + [nil], environment)
+        guard problem == 0 else {
+            throw RoamingError(.trace, cause: "cannot start \(arguments): errno \(problem)", remedy: "install it")
+        }
+        process = pid
     }
 
     var output: String { (try? String(contentsOfFile: log, encoding: .utf8)) ?? "" }
 
+    /// Exit status, 128 plus the signal that ended it, or nil while it runs.
+    private func poll() -> Int32? {
+        if let status { return status }
+        var raw: Int32 = 0
+        guard waitpid(process, &raw, WNOHANG) == process else { return nil }
+        status = raw & 0x7f == 0 ? raw >> 8 & 0xff : 128 + raw & 0x7f
+        return status
+    }
+
     /// Waits until the output holds a text, at most `seconds`.
     func wait(for text: String, seconds: Double = 20) async -> Bool {
         let end = ContinuousClock.now.advanced(by: .seconds(seconds))
-        while ContinuousClock.now < end {
-            if output.contains(text) { return true }
-            guard process.isRunning else { break }
+        while ContinuousClock.now < end, !output.contains(text), poll() == nil {
             try? await Task.sleep(for: .milliseconds(20))
         }
         return output.contains(text)
     }
 
+    /// Waits for the program to end by itself, at most `seconds`, then ends it.
+    @discardableResult
+    func finish(seconds: Double = 20) -> Int32 {
+        let end = ContinuousClock.now.advanced(by: .seconds(seconds))
+        while ContinuousClock.now < end {
+            if let status = poll() { return status }
+            usleep(2000)
+        }
+        kill(process, SIGKILL)
+        var raw: Int32 = 0
+        if status == nil { waitpid(process, &raw, 0) }
+        status = status ?? 137
+        return 137
+    }
+
+    /// Asks the program to end, and insists after a while.
     func stop() {
-        guard process.isRunning else { return }
-        process.terminate()
-        process.waitUntilExit()
+        guard poll() == nil else { return }
+        kill(process, SIGTERM)
+        finish(seconds: 5)
     }
 
     deinit { stop() }
@@ -45,26 +85,21 @@ final class Peer {
     /// Runs a program to its end; returns its status and output.
     @discardableResult
     static func run(_ arguments: [String], input: String = "") throws -> (status: Int32, output: String) {
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-        process.arguments = arguments
-        process.environment = ["PATH": "/usr/sbin:/usr/bin:/sbin:/bin"]
-        let (output, feed) = (Pipe(), Pipe())
-        process.standardOutput = output
-        process.standardError = output
-        process.standardInput = feed
-        try process.run()
-        feed.fileHandleForWriting.write(Data(input.utf8))
-        try feed.fileHandleForWriting.close()
-        let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-        process.waitUntilExit()
-        return (process.terminationStatus, text)
+        let directory = "/tmp/smirun-roaming-run-\(UInt32.random(in: 0 ... .max))"
+        try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(atPath: directory) }
+        try input.write(toFile: "\(directory)/input", atomically: true, encoding: .utf8)
+        let peer = try Peer(arguments, directory: directory, name: "run", input: "\(directory)/input")
+        let status = peer.finish()
+        return (status, peer.output)
     }
 
     /// Whether all programs are installed.
     static func areInstalled(_ names: String...) -> Bool {
         names.allSatisfy { name in
-            ["/usr/sbin", "/usr/bin", "/sbin", "/bin"].contains { FileManager.default.isExecutableFile(atPath: "\($0)/\(name)") }
+            ["/usr/sbin", "/usr/bin", "/sbin", "/bin"].contains {
+                FileManager.default.isExecutableFile(atPath: "\($0)/\(name)")
+            }
         }
     }
 }
@@ -165,8 +200,10 @@ func proxyConfiguration(directory: String, listen: Int, upstream: Int) -> String
     """
 }
 
-/// Two network namespaces, one of access points and one of a station, joined by a veth pair per access point, and a link
-/// from the access points to us. Everything bears a random name and goes when `remove` is called.
+/// Two network namespaces, one of access points and one of a station, joined by a veth pair per access point, and a
+/// link from the access points to us.
+///
+/// Everything bears a random name and goes when `remove` is called.
 struct WiredAccessNetwork {
     let prefix: String
     let directory: String
@@ -225,11 +262,16 @@ struct WiredAccessNetwork {
         let lines = [
             "interface=\(name)", "driver=wired", "logger_stdout=-1", "logger_stdout_level=1",
             "ctrl_interface=\(directory)/ctrl-\(name)", "ieee8021x=1", "eap_server=1", "eap_user_file=\(users)",
-            "own_ip_addr=\(theirs)", "nas_identifier=nas-\(name)", "acct_server_addr=\(ours)", "acct_server_port=\(port)",
+            "own_ip_addr=\(theirs)", "nas_identifier=nas-\(name)", "acct_server_addr=\(ours)",
+            "acct_server_port=\(port)",
             "acct_server_shared_secret=testing123",
         ]
         try lines.joined(separator: "\n").appending("\n").write(toFile: file, atomically: true, encoding: .utf8)
-        return try Peer(["ip", "netns", "exec", accessSpace, "hostapd", file], directory: directory, name: "hostapd-\(name)-\(round)")
+        return try Peer(
+            ["ip", "netns", "exec", accessSpace, "hostapd", file],
+            directory: directory,
+            name: "hostapd-\(name)-\(round)"
+        )
     }
 
     /// wpa_supplicant of the station on the wire of an access point.
@@ -246,14 +288,21 @@ struct WiredAccessNetwork {
 
     /// The station says good-bye on a wire (EAPOL-Logoff).
     func logOff(_ name: String) throws {
-        let command = ["ip", "netns", "exec", stationSpace, "wpa_cli", "-p", "\(directory)/supplicant-\(name)", "-i", name, "logoff"]
+        let command = [
+            "ip", "netns", "exec", stationSpace, "wpa_cli", "-p", "\(directory)/supplicant-\(name)", "-i", name,
+            "logoff",
+        ]
         try Peer.run(command)
     }
 
     private func ip(_ arguments: String...) throws {
         let (status, output) = try Peer.run(["ip"] + arguments)
         guard status == 0 else {
-            throw RoamingError(.listen, cause: "ip \(arguments.joined(separator: " ")): \(output)", remedy: "run as root")
+            throw RoamingError(
+                .listen,
+                cause: "ip \(arguments.joined(separator: " ")): \(output)",
+                remedy: "run as root"
+            )
         }
     }
 }

@@ -10,12 +10,16 @@ import Testing
     }
 
     @Test func readsTheTraceFormat() {
-        let (lines, malformed) = parse("day,t_s,user,ap,event,rssi_dbm\n0,57,u0152,431,start,-81\n1,61.5,u0152,453,roam,\n")
+        let (lines, malformed) = parse(
+            "day,t_s,user,ap,event,rssi_dbm\n0,57,u0152,431,start,-81\n1,61.5,u0152,453,roam,\n"
+        )
         #expect(malformed == 0)
-        #expect(lines == [
-            RoamLine(user: "u0152", ap: "431", time: 57, day: 0, kind: .start, rssi: -81),
-            RoamLine(user: "u0152", ap: "453", time: 61.5, day: 1, kind: .roam),
-        ])
+        #expect(
+            lines == [
+                RoamLine(user: "u0152", ap: "431", time: 57, day: 0, kind: .start, rssi: -81),
+                RoamLine(user: "u0152", ap: "453", time: 61.5, day: 1, kind: .roam),
+            ]
+        )
         #expect(lines[1].absoluteTime == 86_461.5)
     }
 
@@ -28,14 +32,17 @@ import Testing
     }
 
     @Test func readsJSONLines() {
-        let text = #"{"user":"ann","ap":"north","t":5,"event":"stop","rssi":-60.4}"# + "\n"
+        let text =
+            #"{"user":"ann","ap":"north","t":5,"event":"stop","rssi":-60.4}"# + "\n"
             + #"{"user":"ann","ap":"south","time":6.5,"day":2,"station":"x"}"#
         let (lines, malformed) = parse(text)
         #expect(malformed == 0)
-        #expect(lines == [
-            RoamLine(user: "ann", ap: "north", time: 5, kind: .stop, rssi: -60),
-            RoamLine(user: "ann", ap: "south", time: 6.5, day: 2, station: "x"),
-        ])
+        #expect(
+            lines == [
+                RoamLine(user: "ann", ap: "north", time: 5, kind: .stop, rssi: -60),
+                RoamLine(user: "ann", ap: "south", time: 6.5, day: 2, station: "x"),
+            ]
+        )
     }
 
     @Test func skipsAndCountsWhatIsMalformed() {
@@ -78,7 +85,9 @@ import Testing
     func chunksAreNoBoundaries(_ size: Int) async throws {
         var seen: [RoamLine] = []
         let text = "t,user,ap\n1,ann,a\n2,ann,b\n3,bob,c"
-        let summary = try await RoamReplay(speed: .infinity).run(read: chunks(of: text, size), name: "t") { seen.append($0) }
+        let summary = try await RoamReplay(speed: .infinity).run(read: chunks(of: text, size), name: "t") {
+            seen.append($0)
+        }
         #expect(seen.map(\.ap) == ["a", "b", "c"])
         #expect(summary == RoamReplay.Summary(lines: 3))
     }

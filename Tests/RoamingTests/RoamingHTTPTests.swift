@@ -7,7 +7,9 @@ import Testing
 @Suite struct RoamingHTTPTests {
     /// Posts a body; gives the status, or 0 where there was no answer.
     private func post(_ body: String, to path: String, _ sources: RoamingSources, token: String? = nil) async -> Int {
-        guard let target = HTTPPoster.Target("http://127.0.0.1:\(sources.listening.httpPort ?? 0)\(path)") else { return 0 }
+        guard let target = HTTPPoster.Target("http://127.0.0.1:\(sources.listening.httpPort ?? 0)\(path)") else {
+            return 0
+        }
         return (try? await HTTPPoster().post(Array(body.utf8), to: target, token: token)) ?? 0
     }
 
@@ -26,7 +28,8 @@ import Testing
             #expect(await post(list("a", #"{"macId":"020000000501"}"#), to: path, sources, token: token) == 204)
             #expect(await post(list("b", #"{"macId":"020000000501"}"#), to: path, sources, token: token) == 204)
             #expect(await post(list("a", ""), to: path, sources, token: token) == 204)
-            let entering = #"{"userLocationEventNotification":{"address":"acr:10.0.0.2","accessPointId":"c","userLocationEvent":"ENTERING_AREA_EVENT"}}"#
+            let entering =
+                #"{"userLocationEventNotification":{"address":"acr:10.0.0.2","accessPointId":"c","userLocationEvent":"ENTERING_AREA_EVENT"}}"#
             #expect(await post(entering, to: "/mec/location/notifications", sources, token: token) == 204)
             let seen = await records.wait { $0.count == 3 }.map { "\($0.user) \($0.kind.rawValue) \($0.ap)" }
             #expect(seen == ["ann start a", "ann roam b", "bob start c"])
@@ -51,7 +54,14 @@ import Testing
             #expect(await post("nonsense", to: "/mec/notifications", sources, token: token) == 400)
             #expect(await post("{]", to: "/roam", sources, token: token) == 400)
             #expect(await post(String(repeating: "x", count: 2001), to: "/roam", sources, token: token) == 413)
-            #expect(await post("{\"notificationType\":\"TestNotification\"}", to: "/mec/notifications", sources, token: token) == 204)
+            #expect(
+                await post(
+                    "{\"notificationType\":\"TestNotification\"}",
+                    to: "/mec/notifications",
+                    sources,
+                    token: token
+                ) == 204
+            )
             #expect(await post("{}", to: "/elsewhere", sources, token: token) == 404)
             #expect(sources.counts["http_unauthorized"] == 3)
             #expect(sources.counts["http_malformed"] == 2)
@@ -68,7 +78,10 @@ import Testing
             room.add(event)
             return true
         }
-        let body = Array(#"{"notificationType":"AssocStaNotification","apId":{"bssid":"a"},"staId":[{"macId":"x"},{"macId":"y"}]}"#.utf8)
+        let body = Array(
+            #"{"notificationType":"AssocStaNotification","apId":{"bssid":"a"},"staId":[{"macId":"x"},{"macId":"y"}]}"#
+                .utf8
+        )
         #expect(intake.notification(body, now: 1) == .full)
         #expect(intake.notification(body, now: 2) == .full)
         #expect(room.all.count == 1)
@@ -118,7 +131,9 @@ import Testing
         let refusing = try await Subscriber.start(statuses: [.gone])
         let dead = try await Subscriber.start()
         await dead.stop()
-        let subscribers = try [refusing.port, dead.port].map { try MobilityNotifier.Subscriber(url: "http://127.0.0.1:\($0)/") }
+        let subscribers = try [refusing.port, dead.port].map {
+            try MobilityNotifier.Subscriber(url: "http://127.0.0.1:\($0)/")
+        }
         try await withNotifier(subscribers, settings(attempts: 3)) { notifier, counters in
             notifier.notify(MobilityNotice(.failed, time: 1, user: "ann"))
             let end = ContinuousClock.now.advanced(by: .seconds(20))
@@ -135,7 +150,12 @@ import Testing
     @Test func theQueueIsBounded() async throws {
         let counters = RoamingCounters()
         let subscriber = try MobilityNotifier.Subscriber(url: "http://127.0.0.1:9/")
-        let notifier = MobilityNotifier(subscribers: [subscriber], settings: settings(queue: 10), counters: counters, log: .silent)
+        let notifier = MobilityNotifier(
+            subscribers: [subscriber],
+            settings: settings(queue: 10),
+            counters: counters,
+            log: .silent
+        )
         for round in 0..<1000 { notifier.notify(MobilityNotice(.triggered, time: Double(round), user: "ann")) }
         #expect(counters.snapshot[.noticesDropped] == 990)
     }

@@ -76,7 +76,9 @@ import Testing
         #expect(problem(.init(radius: .init(listen: "nowhere")))?.cause.contains("radius.listen") == true)
         #expect(problem(.init(radius: .init(clients: [.init(address: "10.0.0.0/99", secret: "s")]))) != nil)
         #expect(problem(.init(radius: .init(clients: [.init(address: "10.0.0.0/8", secret: "")]))) != nil)
-        #expect(problem(.init(mec: .init(subscribers: [.init(url: "ftp://x")])))?.cause.contains("mec.subscribers") == true)
+        #expect(
+            problem(.init(mec: .init(subscribers: [.init(url: "ftp://x")])))?.cause.contains("mec.subscribers") == true
+        )
         #expect(problem(.init(stations: ["m": "Not A User"]))?.cause.contains("stations") == true)
         #expect(problem(.init()) == nil)
     }
@@ -85,13 +87,17 @@ import Testing
         try await withSources(RoamingSourcesConfiguration(radius: Self.radius)) { sources, _ in
             let port = try #require(sources.listening.radiusPort)
             let other = RoamingSourcesConfiguration(radius: .init(listen: "127.0.0.1:\(port)", clients: []))
-            let second = try RoamingSources(configuration: other, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+            let second = try RoamingSources(
+                configuration: other,
+                logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+            )
             await #expect(throws: RoamingError.self) { try await second.run { _ in } }
         }
     }
 
     @Test func theConfigurationIsCodableWithAbsentSections() throws {
-        let json = #"{"radius":{"listen":":1813","clients":[{"address":"10.0.0.0/8","secret":"s"}]},"stations":{"m":"ann"}}"#
+        let json =
+            #"{"radius":{"listen":":1813","clients":[{"address":"10.0.0.0/8","secret":"s"}]},"stations":{"m":"ann"}}"#
         let decoded = try JSONDecoder().decode(RoamingSourcesConfiguration.self, from: Data(json.utf8))
         #expect(decoded.radius?.clients?.first?.secret == "s")
         #expect(decoded.stations == ["m": "ann"])

@@ -4,7 +4,7 @@ package struct BoundedSet<Element: Hashable & Sendable>: Sendable {
     private var order = Fifo<Element>()
     private let limit: Int
 
-    /// - Parameter limit: most members, at least 1.
+    /// `limit`: most members, at least 1.
     package init(limit: Int) {
         self.limit = max(1, limit)
     }

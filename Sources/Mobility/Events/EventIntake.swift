@@ -1,5 +1,7 @@
-/// Where sources put their events: a bounded queue with one reader. A full queue refuses, it never grows and never
-/// blocks an event loop; what a refusal means is the source's affair (RADIUS keeps silent, so that the peer repeats).
+/// Where sources put their events: a bounded queue with one reader.
+///
+/// A full queue refuses, it never grows and never blocks an event loop; what a refusal means is the source's affair
+/// (RADIUS keeps silent, so that the peer repeats).
 package struct EventIntake: Sendable {
     /// What travels: an event, or the tick that lets time pass.
     package enum Item: Sendable {
@@ -11,7 +13,7 @@ package struct EventIntake: Sendable {
     package let items: AsyncStream<Item>
     private let continuation: AsyncStream<Item>.Continuation
 
-    /// - Parameter limit: most items waiting.
+    /// `limit`: most items waiting.
     package init(limit: Int = 16_384) {
         (items, continuation) = AsyncStream.makeStream(of: Item.self, bufferingPolicy: .bufferingOldest(max(1, limit)))
     }

@@ -29,7 +29,8 @@ package struct HTTPPoster: Sendable {
             var name = authority
             port = isSecure ? 443 : 80
             if let colon = authority.lastIndex(of: ":"), !authority[colon...].contains("]") {
-                guard let number = Int(authority[authority.index(after: colon)...]), (1...65_535).contains(number) else {
+                guard let number = Int(authority[authority.index(after: colon)...]), (1...65_535).contains(number)
+                else {
                     return nil
                 }
                 (port, name) = (number, authority[..<colon])
@@ -40,7 +41,9 @@ package struct HTTPPoster: Sendable {
         }
     }
 
-    /// Adds TLS to a connection to a host; called first in its pipeline. `Mobility` brings no TLS library itself.
+    /// Adds TLS to a connection to a host; called first in its pipeline.
+    ///
+    /// `Mobility` brings no TLS library itself.
     package typealias TLS = @Sendable (any Channel, _ host: String) throws -> Void
 
     private let group: any EventLoopGroup
@@ -57,7 +60,9 @@ package struct HTTPPoster: Sendable {
         self.tls = tls
     }
 
-    /// Posts JSON and returns the status. Throws where there is no connection, no answer in time, or no TLS.
+    /// Posts JSON and returns the status.
+    ///
+    /// Throws where there is no connection, no answer in time, or no TLS.
     package func post(_ body: [UInt8], to target: Target, token: String?) async throws -> Int {
         if target.isSecure, tls == nil {
             throw RoamingError(

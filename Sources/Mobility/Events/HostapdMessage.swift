@@ -21,7 +21,9 @@ package enum HostapdMessage: Sendable, Hashable {
         }
         guard text.first == "<", let close = text.firstIndex(of: ">") else { return nil }
         let level = text[text.index(after: text.startIndex)..<close]
-        guard (1...2).contains(level.utf8.count), level.utf8.allSatisfy({ (0x30...0x39).contains($0) }) else { return nil }
+        guard (1...2).contains(level.utf8.count), level.utf8.allSatisfy({ (0x30...0x39).contains($0) }) else {
+            return nil
+        }
         let words = text[text.index(after: close)...].split(whereSeparator: \.isWhitespace)
         switch words.first {
         case "AP-STA-CONNECTED":

@@ -108,7 +108,9 @@ package struct HostapdSession: Sendable {
         guard bytes.count <= Self.maximumMessage else { return [.count(.hostapdMalformed)] }
         lastHeard = now
         if let message = HostapdMessage(bytes) { return on(message, now: now) }
-        guard bytes.first != UInt8(ascii: "<"), let (request, _) = outstanding else { return [.count(.hostapdMalformed)] }
+        guard bytes.first != UInt8(ascii: "<"), let (request, _) = outstanding else {
+            return [.count(.hostapdMalformed)]
+        }
         outstanding = nil
         let answer = String(decoding: bytes, as: UTF8.self)
         var effects = on(answer, to: request, now: now)

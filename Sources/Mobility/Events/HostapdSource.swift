@@ -1,3 +1,7 @@
+import Logging
+import NIOCore
+import NIOPosix
+
 #if canImport(Glibc)
 import Glibc
 #elseif canImport(Musl)
@@ -5,9 +9,6 @@ import Musl
 #elseif canImport(Darwin)
 import Darwin
 #endif
-import Logging
-import NIOCore
-import NIOPosix
 
 /// Follows one hostapd control socket: attaches, and attaches again whenever hostapd was restarted.
 package struct HostapdSource: Sendable {
@@ -29,7 +30,9 @@ package struct HostapdSource: Sendable {
         self.directory = directory
     }
 
-    /// Runs until the task is cancelled. hostapd being absent is not an error: it may come.
+    /// Runs until the task is cancelled.
+    ///
+    /// An absent hostapd is not an error: it may come.
     package func run(
         counters: RoamingCounters,
         log: RateLimitedLog,
@@ -150,7 +153,8 @@ private final class HostapdHandler: ChannelInboundHandler {
     func channelActive(context: ChannelHandlerContext) {
         perform(session.start(now: WallClock.now), context: context)
         let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
-        ticks = context.eventLoop.scheduleRepeatedTask(initialDelay: .milliseconds(500), delay: .milliseconds(500)) { _ in
+        ticks = context.eventLoop.scheduleRepeatedTask(initialDelay: .milliseconds(500), delay: .milliseconds(500)) {
+            _ in
             let (handler, context) = bound.value
             handler.tick(context: context)
         }

@@ -1,4 +1,3 @@
-
 #if canImport(Glibc)
 import Glibc
 #elseif canImport(Musl)
@@ -11,7 +10,7 @@ import Darwin
 package struct IPAddress: Hashable, Sendable {
     package let bits: UInt128
 
-    /// - Parameter bytes: 4 or 16 bytes in network order; nil for any other count.
+    /// `bytes`: 4 or 16 bytes in network order; nil for any other count.
     package init?(bytes: some Collection<UInt8>) {
         switch bytes.count {
         case 4: bits = bytes.reduce(0xffff) { $0 << 8 | UInt128($1) }

@@ -5,7 +5,7 @@ package struct ListenAddress: Sendable, Hashable, CustomStringConvertible {
 
     /// Reads `0.0.0.0:1813`, `[::]:1813` or `:1813` (every IPv4 address).
     ///
-    /// - Throws: `RoamingError` naming the configuration key.
+    /// Throws `RoamingError` naming the configuration key.
     package init(_ text: String, key: String) throws(RoamingError) {
         guard let colon = text.lastIndex(of: ":"), let port = Int(text[text.index(after: colon)...]),
             (0...65_535).contains(port)

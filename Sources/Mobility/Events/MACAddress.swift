@@ -3,13 +3,15 @@ package struct MACAddress: Hashable, Sendable, Comparable, CustomStringConvertib
     /// The address in the low 48 bits, first octet most significant.
     package let bits: UInt64
 
-    /// - Parameter bits: the address; bits above the low 48 are dropped.
+    /// `bits`: the address; bits above the low 48 are dropped.
     package init(bits: UInt64) {
         self.bits = bits & 0xffff_ffff_ffff
     }
 
     /// Reads `aa:bb:cc:dd:ee:ff`, `AA-BB-CC-DD-EE-FF`, `aabb.ccdd.eeff`, `aabbcc-ddeeff` and `aabbccddeeff`; nil for
-    /// anything else. Separators must split the digits into equal groups, so that a name such as `a-bb…` is no address.
+    /// anything else.
+    ///
+    /// Separators must split the digits into equal groups, so that a name such as `a-bb…` is no address.
     package init?<Text: StringProtocol>(_ text: Text) {
         self.init(bytes: text.utf8)
     }

@@ -14,13 +14,15 @@ package enum MECNotification: Sendable, Hashable {
     case other(String)
 
     /// Reads a notification, bare as in MEC 028 and MEC 013 v3, or wrapped in an object that names it, as in v2 and in
-    /// MEC 013's examples. Unknown members are ignored, as platforms of later versions send more.
+    /// MEC 013's examples.
+    ///
+    /// Unknown members are ignored, as platforms of later versions send more.
     package static func read(_ body: [UInt8]) throws -> MECNotification {
         let outer = try JSONDecoder().decode(Outer.self, from: Data(body))
         let wrapped: (String, Body)? =
             outer.assocStaNotification.map { ("AssocStaNotification", $0) }
             ?? (outer.userLocationEventNotification ?? outer.zoneLocationEventNotification
-                ?? outer.zonalPresenceNotification).map { ("UserLocationEventNotification", $0) }
+            ?? outer.zonalPresenceNotification).map { ("UserLocationEventNotification", $0) }
         if let (type, body) = wrapped { return try body.meaning(type) }
         let bare = try JSONDecoder().decode(Body.self, from: Data(body))
         return try bare.meaning(bare.notificationType ?? "")

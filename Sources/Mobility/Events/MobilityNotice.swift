@@ -52,10 +52,15 @@ public struct MobilityNotice: Sendable, Hashable {
 
     /// The notification's JSON for one subscription.
     package func json(subscription: String) throws -> [UInt8] {
-        let ids = [ipv4.map { Body.AssociateId(type: 1, value: $0) }, ipv6.map { Body.AssociateId(type: 2, value: $0) }]
+        let ids = [
+            ipv4.map { Body.AssociateId(type: 1, value: $0) }, ipv6.map { Body.AssociateId(type: 2, value: $0) },
+        ]
         let seconds = max(0, time.rounded(.down))
         let body = Body(
-            timeStamp: Body.Time(seconds: UInt64(min(seconds, 1e12)), nanoSeconds: UInt32(max(0, min(time - seconds, 0.999_999_999)) * 1e9)),
+            timeStamp: Body.Time(
+                seconds: UInt64(min(seconds, 1e12)),
+                nanoSeconds: UInt32(max(0, min(time - seconds, 0.999_999_999)) * 1e9)
+            ),
             associateId: ids.compactMap { $0 },
             mobilityStatus: status.rawValue,
             targetAppInfo: target.map {

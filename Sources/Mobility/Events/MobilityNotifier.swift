@@ -54,7 +54,9 @@ package final class MobilityNotifier: Sendable {
         self.counters = counters
         self.log = log
         let limit = max(1, settings.queueLimit)
-        let made = subscribers.map { ($0, AsyncStream.makeStream(of: MobilityNotice.self, bufferingPolicy: .bufferingNewest(limit))) }
+        let made = subscribers.map {
+            ($0, AsyncStream.makeStream(of: MobilityNotice.self, bufferingPolicy: .bufferingNewest(limit)))
+        }
         queues = made.map { ($0, $1.stream) }
         inputs = made.map { $1.continuation }
     }
@@ -107,6 +109,10 @@ package final class MobilityNotifier: Sendable {
 
     private func drop(_ subscriber: Subscriber, _ problem: String) {
         counters.add(.noticesDropped)
-        log.warning("a subscriber was not told of a hand-off", .noticesDropped, ["url": "\(subscriber.url)", "error": "\(problem)"])
+        log.warning(
+            "a subscriber was not told of a hand-off",
+            .noticesDropped,
+            ["url": "\(subscriber.url)", "error": "\(problem)"]
+        )
     }
 }

@@ -15,9 +15,8 @@ package enum RadiusAccounting {
     /// The event's time is Event-Timestamp (attribute 55), else the time of reception minus Acct-Delay-Time
     /// (attribute 41).
     ///
-    /// - Parameters:
-    ///   - received: our clock, seconds since the epoch.
-    ///   - sender: address of the peer that sent the datagram, without port: the last resort for naming the NAS.
+    /// `received`: our clock, seconds since the epoch.
+    /// `sender`: address of the peer that sent the datagram, without port: the last resort for naming the NAS.
     package static func read(_ packet: RadiusPacket, received: Double, sender: String) -> Reading {
         typealias Attribute = RadiusAttributeType
         guard let status = packet.integer(Attribute.acctStatusType) else { return .incomplete }

@@ -54,7 +54,9 @@ package struct RadiusPacket: Sendable, Hashable {
     package var identifier: UInt8 { bytes[1] }
     package var authenticator: ArraySlice<UInt8> { bytes[4..<20] }
 
-    /// Parses a datagram. Bytes after the length that the header gives are padding and ignored (RFC 2865 section 3).
+    /// Parses a datagram.
+    ///
+    /// Bytes after the length that the header gives are padding and ignored (RFC 2865 section 3).
     package init(parsing datagram: [UInt8]) throws(RadiusDefect) {
         guard datagram.count >= Self.headerLength else { throw .truncated }
         let length = Int(datagram[2]) << 8 | Int(datagram[3])
@@ -75,7 +77,7 @@ package struct RadiusPacket: Sendable, Hashable {
 
     /// Builds a packet.
     ///
-    /// - Parameter attributes: type and value, in order; a value over 253 bytes or one that no longer fits into 4096
+    /// `attributes`: type and value, in order; a value over 253 bytes or one that no longer fits into 4096
     ///   bytes is left out.
     package init(
         code: UInt8,

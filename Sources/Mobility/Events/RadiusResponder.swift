@@ -43,10 +43,9 @@ package struct RadiusResponder: Sendable {
     private var order = Fifo<(key: Key, time: Double)>()
     private let limit: Int
 
-    /// - Parameters:
-    ///   - clients: who may send, by address; the longest prefix wins.
-    ///   - duplicateLimit: most requests remembered.
-    ///   - duplicateSeconds: how long a request is remembered.
+    /// `clients`: who may send, by address; the longest prefix wins.
+    ///
+    /// `duplicateLimit`: most requests remembered. `duplicateSeconds`: how long a request is remembered.
     package init(clients: IPPrefixTable<Client>, duplicateLimit: Int = 65_536, duplicateSeconds: Double = 60) {
         self.clients = clients
         self.limit = max(1, duplicateLimit)
@@ -58,7 +57,7 @@ package struct RadiusResponder: Sendable {
 
     /// Judges one datagram.
     ///
-    /// - Parameter now: our clock, seconds since the epoch.
+    /// `now`: our clock, seconds since the epoch.
     package func judge(_ datagram: ByteBuffer, from source: SocketAddress, now: Double) -> Verdict {
         guard let address = IPAddress(source), let client = clients.lookup(address) else {
             return .ignore(.radiusUnknownClient)

@@ -8,10 +8,9 @@ package struct RadiusServer: Sendable {
 
     /// Binds the socket and starts to answer.
     ///
-    /// - Parameters:
-    ///   - listen: `ADDRESS:PORT`; port 0 takes a free one, see `address`.
-    ///   - offer: takes an event or refuses it; called on the event loop, so it must not block.
-    /// - Throws: `RoamingError` where the address cannot be bound.
+    /// `listen`: `ADDRESS:PORT`; port 0 takes a free one, see `address`.
+    /// `offer`: takes an event or refuses it; called on the event loop, so it must not block.
+    /// Throws `RoamingError` where the address cannot be bound.
     package static func start(
         listen: ListenAddress,
         responder: RadiusResponder,

@@ -1,6 +1,8 @@
 import Crypto
 
-/// The authenticators of RADIUS accounting. MD5 is what RFC 2866 prescribes; nothing else here relies on it.
+/// The authenticators of RADIUS accounting.
+///
+/// MD5 is what RFC 2866 prescribes; nothing else here relies on it.
 package enum RadiusSignature {
     /// What an Accounting-Request's authenticator must be: MD5 over the packet with a zero authenticator, and the
     /// secret (RFC 2866 section 3).

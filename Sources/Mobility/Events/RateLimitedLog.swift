@@ -43,7 +43,10 @@ package final class RateLimitedLog: Sendable {
     }
 
     /// Logs something rare that is no complaint.
-    package func info(_ message: @autoclosure () -> Logger.Message, _ metadata: @autoclosure () -> Logger.Metadata = [:]) {
+    package func info(
+        _ message: @autoclosure () -> Logger.Message,
+        _ metadata: @autoclosure () -> Logger.Metadata = [:]
+    ) {
         logger.info(message(), metadata: metadata())
     }
 }

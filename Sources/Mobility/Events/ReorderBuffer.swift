@@ -15,9 +15,9 @@ package struct ReorderBuffer: Sendable {
     private var left: Set<Int> = []
     private var sequence = 0
 
-    /// - Parameters:
-    ///   - window: seconds; 0 lets every event pass at once.
-    ///   - limit: most events held.
+    /// `window`: seconds; 0 lets every event pass at once.
+    ///
+    /// `limit`: most events held.
     package init(window: Double, limit: Int) {
         self.window = window
         self.limit = max(1, limit)

@@ -54,8 +54,10 @@ package struct RoamLine: Sendable, Hashable {
     /// Most bytes of a line.
     package static let maximumLength = 4096
 
-    /// Reads `{"user":"ann","ap":"north","t":12.5,"event":"roam"}`; `time`, `t` and `t_s` are the same, so are `event` and
-    /// `kind`, and `rssi` and `rssi_dbm`. Nil where it is no such line.
+    /// Reads `{"user":"ann","ap":"north","t":12.5,"event":"roam"}`; `time`, `t` and `t_s` are the same, so are `event`
+    /// and `kind`, and `rssi` and `rssi_dbm`.
+    ///
+    /// Nil where it is no such line.
     package init?(json line: some Collection<UInt8>) {
         guard line.count <= Self.maximumLength,
             let members = try? JSONDecoder().decode(Members.self, from: Data(line))
@@ -98,7 +100,8 @@ package struct RoamLine: Sendable, Hashable {
         guard RoamingDirectory.isUser(user), (1...128).contains(ap.utf8.count), (station ?? "").utf8.count <= 128 else {
             return nil
         }
-        guard (-1e11...1e11).contains(time ?? 0), (0...1_000_000).contains(day ?? 0), (-200...100).contains(rssi ?? 0) else {
+        guard (-1e11...1e11).contains(time ?? 0), (0...1_000_000).contains(day ?? 0), (-200...100).contains(rssi ?? 0)
+        else {
             return nil
         }
         guard let kind = RoamingKind(rawValue: event ?? RoamingKind.roam.rawValue) else { return nil }

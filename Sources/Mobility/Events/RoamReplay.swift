@@ -82,7 +82,8 @@ package struct RoamReplay: Sendable {
     }
 
     /// Sleeps until a line's moment: the first line's is now.
-    private func wait(for line: RoamLine, _ origin: inout (trace: Double, clock: ContinuousClock.Instant)?) async throws {
+    private func wait(for line: RoamLine, _ origin: inout (trace: Double, clock: ContinuousClock.Instant)?) async throws
+    {
         guard speed.isFinite, speed > 0, let time = line.absoluteTime else { return }
         guard let (trace, clock) = origin else {
             origin = (time, .now)

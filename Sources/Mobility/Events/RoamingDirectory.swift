@@ -14,12 +14,11 @@ package struct RoamingDirectory: Sendable {
     /// Whether events of access points that are not in the directory are used, under the name the source gave.
     package let acceptsUnknownAccessPoints: Bool
 
-    /// - Parameters:
-    ///   - names: names of the access points of the map.
-    ///   - aliases: other names (BSSID, NAS-Identifier, address) to names.
-    ///   - stations: MAC address, or other name of a device, to user. A user named here is followed by these devices
-    ///     only.
-    ///   - acceptsUnknownAccessPoints: nil accepts them exactly where `names` and `aliases` are empty.
+    /// `names`: names of the access points of the map.
+    ///
+    /// `aliases`: other names (BSSID, NAS-Identifier, address) to names. `stations`: MAC address, or other name of a
+    /// device, to user. A user named here is followed by these devices only. `acceptsUnknownAccessPoints`: nil accepts
+    /// them exactly where `names` and `aliases` are empty.
     package init(
         names: some Collection<String> = [String](),
         aliases: [String: String] = [:],

@@ -29,5 +29,6 @@ public struct RoamingError: Error, Sendable, Hashable, CustomStringConvertible {
         self.remedy = remedy
     }
 
+    /// Cause and remedy in one line.
     public var description: String { "\(cause) (\(remedy))" }
 }

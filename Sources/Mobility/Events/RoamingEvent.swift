@@ -18,7 +18,9 @@ package struct RoamingEvent: Sendable, Hashable {
     package var kind: Kind
     /// When it happened, by the source's clock.
     package var time: Double
-    /// How coarse that clock is: the true time lies in `time ..< time + resolution`. RADIUS timestamps have 1 s.
+    /// How coarse that clock is: the true time lies in `time ..< time + resolution`.
+    ///
+    /// RADIUS timestamps have 1 s.
     package var resolution: Double = 0
     /// When we heard of it, by our clock.
     package var received: Double

@@ -181,7 +181,9 @@ package final class HTTPIntake: Sendable {
         }
     }
 
-    /// JSON lines or CSV. Lines that are none are counted and skipped; a body of nothing else is refused.
+    /// JSON lines or CSV.
+    ///
+    /// Lines that are none are counted and skipped; a body of nothing else is refused.
     package func lines(_ body: [UInt8], now: Double) -> Outcome {
         var parser = RoamLineParser()
         var taken = 0

@@ -183,8 +183,10 @@ extension RoamingNormalizer {
         return true
     }
 
-    /// An interim report: nothing new where the user is, or how a missed start is found out elsewhere. Which of two
-    /// access points is right is told by which session began later; the old one may go on reporting for minutes.
+    /// An interim report: nothing new where the user is, or how a missed start is found out elsewhere.
+    ///
+    /// Which of two access points is right is told by which session began later; the old one may go on reporting for
+    /// minutes.
     private mutating func present(_ fact: Fact, _ slot: Int32, into records: inout [RoamingRecord]) {
         let track = tracks[slot]
         if let stay = track.current, stay.ap == fact.ap {

@@ -76,8 +76,8 @@ package struct RoamingNormalizer: Sendable {
 
     /// Takes one event.
     ///
-    /// - Parameter now: our clock, seconds since the epoch; it may be a trace's clock in replay. It never goes back.
-    /// - Returns: what is known now and was not before.
+    /// `now`: our clock, seconds since the epoch; it may be a trace's clock in replay. It never goes back.
+    /// Returns what is known now and was not before.
     package mutating func on(_ event: RoamingEvent, now clock: Double) -> [RoamingRecord] {
         var records = advance(to: clock)
         tally[.events] += 1

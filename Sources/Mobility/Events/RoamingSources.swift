@@ -82,7 +82,11 @@ public final class RoamingSources: Sendable {
             return !state.isRunning
         }
         guard isFirst else {
-            throw RoamingError(.configuration, cause: "the event sources run already", remedy: "make another RoamingSources")
+            throw RoamingError(
+                .configuration,
+                cause: "the event sources run already",
+                remedy: "make another RoamingSources"
+            )
         }
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { await self.normalize(sink) }

@@ -1,6 +1,6 @@
 /// The part of smirun.toml that says where roaming events come from; docs/roaming-events.md describes every key.
 public struct RoamingSourcesConfiguration: Sendable, Hashable, Codable {
-    /// `[radius]`
+    /// The section `[radius]`.
     public struct Radius: Sendable, Hashable, Codable {
         /// One peer or network.
         public struct Client: Sendable, Hashable, Codable {
@@ -31,11 +31,11 @@ public struct RoamingSourcesConfiguration: Sendable, Hashable, Codable {
         }
     }
 
-    /// `[hostapd]`
+    /// The section `[hostapd]`.
     public struct Hostapd: Sendable, Hashable, Codable {
         /// One control socket.
         public struct Socket: Sendable, Hashable, Codable {
-            /// `/run/hostapd/wlan0`
+            /// Such as `/run/hostapd/wlan0`.
             public var path: String
             /// Name of the access point; absent asks hostapd for its BSSID.
             public var ap: String?
@@ -62,7 +62,7 @@ public struct RoamingSourcesConfiguration: Sendable, Hashable, Codable {
         }
     }
 
-    /// `[mec]`
+    /// The section `[mec]`.
     public struct MEC: Sendable, Hashable, Codable {
         /// One subscriber of MEC 021 notifications.
         public struct Subscriber: Sendable, Hashable, Codable {
@@ -101,7 +101,7 @@ public struct RoamingSourcesConfiguration: Sendable, Hashable, Codable {
         }
     }
 
-    /// `[roaming]`
+    /// The section `[roaming]`.
     public struct Rules: Sendable, Hashable, Codable {
         /// Seconds that events are held to be put in order; default 0: hand-offs wait for nothing.
         public var reorder: Double?
@@ -150,7 +150,9 @@ public struct RoamingSourcesConfiguration: Sendable, Hashable, Codable {
 }
 
 extension RoamingSourcesConfiguration {
-    /// Clients by prefix. Throws `RoamingError` for a prefix that is none or an empty secret.
+    /// Clients by prefix.
+    ///
+    /// Throws `RoamingError` for a prefix that is none or an empty secret.
     package func radiusClients() throws(RoamingError) -> IPPrefixTable<RadiusResponder.Client> {
         var table = IPPrefixTable<RadiusResponder.Client>()
         for client in radius?.clients ?? [] {
@@ -173,7 +175,9 @@ extension RoamingSourcesConfiguration {
         return table
     }
 
-    /// Who and where, given the names of the access points of the map. Throws `RoamingError` for a user that cannot be.
+    /// Who and where, given the names of the access points of the map.
+    ///
+    /// Throws `RoamingError` for a user that cannot be.
     package func directory(accessPoints: some Collection<String>) throws(RoamingError) -> RoamingDirectory {
         for (station, user) in stations ?? [:] where !RoamingDirectory.isUser(user) {
             throw RoamingError(

@@ -37,8 +37,10 @@ struct RoamingTrack: Sendable {
     var stopQueued = false
     /// Time of the last record, so that records never go back.
     var lastTime: Double = -.infinity
-    /// Time of the last association. What is older is the past; what is only older than the last stop is not, as an
-    /// access point may notice minutes later that a station has left.
+    /// Time of the last association.
+    ///
+    /// What is older is the past; what is only older than the last stop is not, as an access point may notice minutes
+    /// later that a station has left.
     var lastArrival: Double = -.infinity
     /// Day of the last event, echoed in records that no event carries.
     var day: Int?

@@ -21,7 +21,9 @@ struct RoamingTracks: Sendable {
         byUser[user]
     }
 
-    /// Makes a track. Where all slots are taken, `evict` is called with the one that goes.
+    /// Makes a track.
+    ///
+    /// Where all slots are taken, `evict` is called with the one that goes.
     mutating func add(_ user: String, station: String, evict: (RoamingTrack, Int32) -> Void) -> Int32 {
         var track = RoamingTrack(user: user, station: station)
         if slots.count < limit {

@@ -50,7 +50,10 @@ private struct History {
             if let before = last[record.user] {
                 require(before.time <= record.time, "times never go back")
                 require((record.kind == .start) == (before.kind == .stop), "a start follows a stop")
-                require((record.kind == .stop) == (before.ap == record.ap && before.kind != .stop), "a roam goes elsewhere")
+                require(
+                    (record.kind == .stop) == (before.ap == record.ap && before.kind != .stop),
+                    "a roam goes elsewhere"
+                )
             }
             last[record.user] = record
         }
