@@ -15,8 +15,8 @@ struct ClusterCommand: AsyncParsableCommand {
 struct MemberOptions: ParsableArguments {
     @Option(help: "This host's name; its host name unless given.")
     var name: String?
-    @Option(help: "The address that the other hosts reach this one at.")
-    var address: String
+    @Option(help: "The address that the other hosts reach this one at; give a second one for IPv6 beside IPv4.")
+    var address: [String]
     @Option(help: "The configuration file.")
     var config = "/etc/smirun/smirun.toml"
 
@@ -38,7 +38,7 @@ struct ClusterInitCommand: AsyncParsableCommand {
 
     func run() async throws {
         let paths = try member.host().paths
-        let membership = try ClusterFounding.found(paths, name: member.hostName, address: member.address)
+        let membership = try ClusterFounding.found(paths, name: member.hostName, addresses: member.address)
         print("\(membership.host.name) is the first host of a new cluster")
         print("start it with `smirun daemon`, then let others in with `smirun cluster token`")
     }
@@ -74,7 +74,7 @@ struct HostJoinCommand: AsyncParsableCommand {
             member.host().paths,
             token: token,
             name: member.hostName,
-            address: member.address,
+            addresses: member.address,
             build: buildVersion
         )
         print("\(membership.host.name) belongs to the cluster of \(membership.store.name); start it with `smirun daemon`")

@@ -5,15 +5,14 @@ import LinuxSystem
 /// Founding a cluster, letting hosts in, and joining.
 package enum ClusterFounding {
     /// Makes this host the first of a new cluster: it keeps the CA's key and opens the store.
-    package static func found(_ paths: HostPaths, name: String, address: String) throws -> Membership {
+    package static func found(_ paths: HostPaths, name: String, addresses: [String]) throws -> Membership {
         try refuseMember(paths)
         try HostName.check(name)
-        try checkAddress(address)
+        let host = try record(name, addresses)
         let directory = try prepare(paths)
         let authority = try CertificateAuthority.create()
         try authority.save(to: directory)
         try authority.makeIdentity(host: name).save(to: directory)
-        let host = HostRecord(name: name, address: address, port: Membership.peerPort)
         let membership = Membership(host: host, store: host)
         try membership.save(paths)
         return membership
@@ -24,23 +23,22 @@ package enum ClusterFounding {
         _ paths: HostPaths,
         token: String,
         name: String,
-        address: String,
+        addresses: [String],
         build: String
     ) async throws -> Membership {
         try refuseMember(paths)
-        try checkAddress(address)
+        let host = try record(name, addresses)
         let token = try JoinToken(parsing: token)
         let directory = try prepare(paths)
         let (identity, configuration) = try await Enrolment.join(
             token,
             host: name,
-            address: address,
+            address: host.address,
             build: build,
             key: try enrolmentKey(in: directory)
         )
         try identity.save(to: directory)
         let store = try decode(HostRecord.self, configuration)
-        let host = HostRecord(name: name, address: address, port: Membership.peerPort)
         let membership = Membership(host: host, enrolmentPort: token.address.port, store: store)
         try membership.save(paths)
         return membership
@@ -56,14 +54,20 @@ package enum ClusterFounding {
         )
     }
 
-    private static func checkAddress(_ address: String) throws {
-        guard IPAddress(address) != nil else {
+    /// A host with its first address, and the first of IPv6 beside it.
+    private static func record(_ name: String, _ addresses: [String]) throws -> HostRecord {
+        for address in addresses where IPAddress(address) == nil {
             throw OrchestratorError(
                 .badArgument,
                 cause: "'\(address)' is not an IP address",
                 remedy: "give the address that the other hosts reach this one at with --address"
             )
         }
+        guard let first = addresses.first else {
+            throw OrchestratorError(.badArgument, cause: "no address was given", remedy: "give one with --address")
+        }
+        let second = addresses.dropFirst().first { IPAddress($0)?.isIPv6 == true }
+        return HostRecord(name: name, address: first, address6: second, port: Membership.peerPort)
     }
 
     private static func prepare(_ paths: HostPaths) throws -> String {

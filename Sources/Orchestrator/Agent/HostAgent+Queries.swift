@@ -84,7 +84,7 @@ extension HostAgent {
                         name: record.name,
                         pid: pid,
                         state: pid == nil ? "down" : "ready",
-                        addresses: [record.address],
+                        addresses: [record.address, record.address6].compactMap { $0 },
                         smis: users
                     )
                 }

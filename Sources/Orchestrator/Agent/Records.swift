@@ -52,6 +52,8 @@ package struct HostRecord: Codable, Sendable, Equatable {
     package var name: String
     /// The address that other hosts reach it at.
     package var address: String
+    /// A second address, of IPv6, where it has one: routes to SMIs' IPv6 addresses lead there.
+    package var address6: String?
     /// The port of its peer service.
     package var port: Int
 

@@ -25,9 +25,9 @@ package final class RouteKeeper: SMIRoutes {
 
     package func route(_ address: SandboxAddress, via owner: HostRecord) async {
         let network = network
-        guard let gateway = IPAddress(owner.address) else { return }
+        let gateways = [owner.address, owner.address6].compactMap { $0 }.compactMap(IPAddress.init)
         do {
-            try await offload { try network.route(address, via: [gateway]) }
+            try await offload { try network.route(address, via: gateways) }
         } catch {
             logger.warning("route not set", metadata: ["address": "\(address.ipv4)", "error": "\(error)"])
         }

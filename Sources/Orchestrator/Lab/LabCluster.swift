@@ -37,7 +37,10 @@ struct LabCluster {
     }
 
     private func membership(_ host: LabHost) -> [String] {
-        ["--name", host.name, "--address", host.address, "--config", layout.configurationFile]
+        [
+            "--name", host.name, "--address", host.address, "--address", host.address6,
+            "--config", layout.configurationFile,
+        ]
     }
 
     /// Tells the supervisor to run these hosts' daemons.

@@ -34,6 +34,18 @@ final class DemoClient: Sendable {
         }
     }
 
+    /// Waits, at most `limit`, until bytes have come back that were not there when this was called.
+    func awaitProgress(limit: Duration) async throws {
+        let before = observed.withLock(\.bytes)
+        let deadline = ContinuousClock.now + limit
+        while ContinuousClock.now < deadline {
+            let seen = observed.withLock { $0 }
+            if seen.bytes > before || seen.fault != nil { return }
+            try await Task.sleep(for: .milliseconds(5))
+        }
+        fail("nothing came back for \(limit)")
+    }
+
     /// Ends the connection.
     func close() {
         shutdown(socket.raw, Int32(SHUT_RDWR))

@@ -95,6 +95,7 @@ struct Demo: Sendable {
             let report = try await handOff(to: accessPoint)
             let now = try await visitor.statusWhenServing()
             let answer = try shell.ask(shellState, within: 20)
+            try await client.awaitProgress(limit: .seconds(60))
             let seen = client.takeObserved()
             result.add(
                 DemoStep(accessPoint: accessPoint, report: report, status: now, client: seen),
