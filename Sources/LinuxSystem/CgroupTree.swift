@@ -103,9 +103,15 @@ package struct CgroupTree: Sendable {
         try? FileContents.write("1", to: child + "/cgroup.clone_children")
     }
 
-    /// Moves the calling process into the cgroup, in every hierarchy.
-    package func enter() throws(SyscallError) {
-        for directory in directories { try FileContents.write("0", to: directory + "/cgroup.procs") }
+    /// Moves the caller into the cgroup, in every hierarchy, for it to become another program by execve(2).
+    ///
+    /// In version 1 hierarchies only the calling thread moves, which execve(2) leaves as the only one: moving a whole
+    /// process waits for a grace period in each hierarchy, 5 to 20 ms.
+    package func enterToExec() throws(SyscallError) {
+        for hierarchy in hierarchies {
+            let file = hierarchy.isUnified ? "/cgroup.procs" : "/tasks"
+            try FileContents.write("0", to: hierarchy.mount + path + file)
+        }
     }
 
     /// Every process in the cgroup and below it, in any hierarchy.

@@ -20,7 +20,7 @@ extension Lab {
         let cgroup = execCgroup(of: target)
         throw try during("entering \(host)") { () throws(SyscallError) -> LabError in
             try cgroup.create()
-            try cgroup.enter()
+            try cgroup.enterToExec()
             let spaces = ["--net", "--uts", "--time", "--mount"]
             let arguments = CStringArray([nsenter, "--target", "\(holder.pid)"] + spaces + ["--wd=/", "--"] + argv)
             let variables = CStringArray(ProcessInfo.processInfo.environment.map { "\($0.key)=\($0.value)" })
