@@ -2,6 +2,7 @@
 #include "smi_sandbox.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/mount.h>
 #include <linux/openat2.h>
 #include <pthread.h>
 #include <sched.h>
@@ -34,6 +35,21 @@ int smi_mount_overlay(const char *directory, const char *target, const char *opt
         return error;
     pthread_join(thread, NULL);
     return o.result;
+}
+
+int smi_reconfigure(const char *path, char *const *flags, size_t count) {
+    int context = (int)syscall(SYS_fspick, AT_FDCWD, path, FSPICK_CLOEXEC);
+    if (context < 0)
+        return -1;
+    long result = 0;
+    for (size_t i = 0; i < count && result == 0; i++)
+        result = syscall(SYS_fsconfig, context, FSCONFIG_SET_FLAG, flags[i], NULL, 0);
+    if (result == 0)
+        result = syscall(SYS_fsconfig, context, FSCONFIG_CMD_RECONFIGURE, NULL, NULL, 0);
+    int error = errno;
+    close(context);
+    errno = error;
+    return (int)result;
 }
 
 int smi_open_below(int directory, const char *path, int flags, mode_t mode) {

@@ -28,7 +28,9 @@ package final class ChildProcess: Sendable {
         self.pidfd = pidfd
     }
 
-    /// Waits until the child ended and reaps it. Blocks the calling thread: use `offload` from async code.
+    /// Waits until the child ended and reaps it.
+    ///
+    /// Blocks the calling thread: use `offload` from async code.
     package func wait() throws(SyscallError) -> ExitStatus {
         let code = smi_wait_pidfd(pidfd.raw, 0)
         guard code >= 0 else { throw SyscallError("waitid", code: -code, subject: "pid \(pid)") }
@@ -43,7 +45,9 @@ package final class ChildProcess: Sendable {
         return ExitStatus(code: code)
     }
 
-    /// Waits for the end for at most `milliseconds`; false if it still runs. Does not reap.
+    /// Waits for the end for at most `milliseconds`; false if it still runs.
+    ///
+    /// Does not reap.
     package func hasEnded(within milliseconds: Int32) throws(SyscallError) -> Bool {
         try ProcessHandle.poll(pidfd, milliseconds: milliseconds)
     }
@@ -79,7 +83,9 @@ package final class ProcessHandle: Sendable {
         self.pidfd = pidfd
     }
 
-    /// Waits for the end for at most `milliseconds` (-1: for ever); false if it still runs. Blocks the thread.
+    /// Waits for the end for at most `milliseconds` (-1: for ever); false if it still runs.
+    ///
+    /// Blocks the thread.
     package func hasEnded(within milliseconds: Int32) throws(SyscallError) -> Bool {
         try Self.poll(pidfd, milliseconds: milliseconds)
     }
@@ -107,7 +113,7 @@ package final class ProcessHandle: Sendable {
 package struct ProcessStat: Sendable, Equatable {
     /// Name of the program, at most 15 bytes.
     package let name: String
-    /// One letter: R, S, D, T, Z …
+    /// One letter, such as R, S, D, T or Z.
     package let state: Character
     /// The parent's number.
     package let parent: Int32

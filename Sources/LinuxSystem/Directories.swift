@@ -3,7 +3,9 @@ import Glibc
 
 /// Directories and trees.
 package enum Directories {
-    /// Makes a directory and those above it, where missing. `mode` applies to the last.
+    /// Makes a directory and those above it, where missing.
+    ///
+    /// `mode` applies to the last.
     package static func make(_ path: String, mode: mode_t = 0o700) throws(SyscallError) {
         if mkdir(path, mode) == 0 { return }
         let code = errno
@@ -40,7 +42,7 @@ package enum Directories {
     package static func removeTree(_ path: String) throws(SyscallError) {
         let (parent, name) = split(path)
         guard let directory = try? Descriptor(open: parent, O_RDONLY | O_DIRECTORY) else { return }
-        try remove(name, in: directory, path: path)
+        try remove(Array(name.utf8), in: directory, path: path)
     }
 
     private static func split(_ path: String) -> (parent: String, name: String) {
@@ -48,17 +50,32 @@ package enum Directories {
         return (slash == path.startIndex ? "/" : String(path[..<slash]), String(path[path.index(after: slash)...]))
     }
 
-    private static func remove(_ name: String, in parent: Descriptor, path: String) throws(SyscallError) {
-        if unlinkat(parent.raw, name, 0) == 0 { return }
+    /// Names as bytes: a sandbox may call its files what it likes.
+    private static func remove(_ name: [UInt8], in parent: Descriptor, path: String) throws(SyscallError) {
+        let entry = name.map { CChar(bitPattern: $0) } + [0]
+        if unlinkat(parent.raw, entry, 0) == 0 { return }
         let code = errno
         if code == ENOENT { return }
         guard code == EISDIR || code == EPERM else { throw SyscallError("unlink", code: code, subject: path) }
-        let raw = smi_open_below(parent.raw, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0)
+        let raw = smi_open_below(parent.raw, entry, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0)
         guard raw >= 0 else { throw SyscallError("open", code: errno, subject: path) }
         let directory = Descriptor(owning: raw)
-        for entry in entries(of: "/proc/self/fd/\(raw)") {
-            try remove(entry, in: directory, path: path + "/" + entry)
+        for name in names(in: directory) {
+            try remove(name, in: directory, path: path + "/" + String(decoding: name, as: UTF8.self))
         }
-        try syscall("rmdir", path) { unlinkat(parent.raw, name, AT_REMOVEDIR) }
+        try syscall("rmdir", path) { unlinkat(parent.raw, entry, AT_REMOVEDIR) }
+    }
+
+    /// Names in an open directory as bytes, which need not be UTF-8, without `.` and `..`; in no order.
+    package static func names(in directory: Descriptor) -> [[UInt8]] {
+        let raw = openat(directory.raw, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        guard raw >= 0, let handle = fdopendir(raw) else { return [] }
+        defer { closedir(handle) }
+        var names: [[UInt8]] = []
+        while let entry = readdir(handle) {
+            let name = withUnsafeBytes(of: entry.pointee.d_name) { Array($0.prefix { $0 != 0 }) }
+            if name != [UInt8(ascii: ".")] && name != [UInt8(ascii: "."), UInt8(ascii: ".")] { names.append(name) }
+        }
+        return names
     }
 }

@@ -31,10 +31,14 @@ package enum FileContents {
         try syscall("write", path) { Glibc.write(file.raw, bytes, bytes.count) }
     }
 
-    /// Replaces a file's contents so that a reader sees the old or the new ones: written beside it and renamed. `durable`:
-    /// it also survives a loss of power, which costs milliseconds on a disk.
+    /// Replaces a file's contents so that a reader sees the old or the new ones: written beside it and renamed.
+    ///
+    /// `durable`: it also survives a loss of power, which costs milliseconds on a disk.
     package static func replace(
-        _ path: String, with bytes: [UInt8], mode: mode_t = 0o600, durable: Bool = false
+        _ path: String,
+        with bytes: [UInt8],
+        mode: mode_t = 0o600,
+        durable: Bool = false
     ) throws(SyscallError) {
         let temporary = path + ".new"
         let file = try Descriptor(open: temporary, O_WRONLY | O_CREAT | O_TRUNC, mode: mode)

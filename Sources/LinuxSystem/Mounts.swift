@@ -25,6 +25,12 @@ package enum Mounts {
         guard code == 0 else { throw SyscallError("mount", code: code, subject: directory + "/" + target) }
     }
 
+    /// Changes a mounted file system's own options; `flags` are all that it shall have.
+    package static func reconfigure(_ path: String, flags: [String]) throws(SyscallError) {
+        let strings = CStringArray(flags)
+        try syscall("fsconfig", path) { smi_reconfigure(path, strings.constant, flags.count) }
+    }
+
     /// Takes away every mount on a path; none there, or no such path, is no error.
     package static func detachAll(_ path: String) throws(SyscallError) {
         while true {

@@ -18,7 +18,7 @@ package struct NetworkNamespace: Sendable {
 
     /// Makes a namespace with kernel parameters set in it; returns it with a route socket inside.
     ///
-    /// - Parameter sysctls: path below /proc/sys, value, and whether a kernel without the parameter is fine.
+    /// `sysctls` are paths below /proc/sys, values, and whether a kernel without the parameter is fine.
     package static func create(
         sysctls: [(path: String, value: String, optional: Bool)]
     ) throws(SyscallError) -> (NetworkNamespace, NetlinkSocket) {

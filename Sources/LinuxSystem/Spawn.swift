@@ -1,7 +1,9 @@
 import CLinux
 import Glibc
 
-/// A helper program to start: `criu swrk`, `nft`, `mkfs.erofs`. Never used for the programs of a sandbox.
+/// A helper program to start: `criu swrk`, `nft`, `mkfs.erofs`.
+///
+/// Never used for the programs of a sandbox.
 ///
 /// Everything is prepared before the clone; the child makes raw system calls only, closes every descriptor that was not
 /// listed, clears signal handlers and the signal mask, and reports the call that failed.
@@ -14,7 +16,7 @@ package struct SpawnRequest: Sendable {
     package var environment: [String]
     /// Working directory; nil keeps the parent's.
     package var directory: String?
-    /// Namespaces to enter by setns(2), in this order, e.g. a sandbox's network namespace.
+    /// Namespaces to enter by setns(2), in this order, such as a sandbox's network namespace.
     package var namespaces: [Descriptor] = []
     /// The cgroup2 directory to start in (CLONE_INTO_CGROUP); nil stays in the parent's.
     package var cgroup: Descriptor?

@@ -56,20 +56,21 @@ struct MoveTests {
 
     @Test func `the isolation suite passes again after a move, and after another one back`() async throws {
         try await onTwoHosts { first, second, image in
-            let script = "i=0; while :; do i=$((i+1)); echo $i > /root/count; sleep 0.01; done"
+            let script = "i=0; while :; do i=$((i+1)); echo $i > /root/new; mv /root/new /root/count; sleep 0.01; done"
             let spec = first.spec("alice", index: 60001, image: image, program: ["/bin/sh", "-c", script])
             _ = try await first.host.launch(spec)
+            let counter = ["/bin/sh", "-c", "until cat /root/count; do sleep 0.01; done"]
             let probe = try IsolationProbe()
             let run = TestHost.runner(spec)
             for (source, destination) in [(first, second), (second, first)] {
-                let before = try await TestHost.run(spec, ["/bin/cat", "/root/count"]).1
+                let before = try await TestHost.run(spec, counter).1
                 _ = try await move(spec, from: source, to: destination)
                 let wrong = try await probe.check(
                     .init(hostname: "alice", hostFile: first.paths.state),
                     runInside: run
                 )
                 #expect(wrong.isEmpty, "\(wrong.joined(separator: "\n"))")
-                let after = try await TestHost.run(spec, ["/bin/cat", "/root/count"]).1
+                let after = try await TestHost.run(spec, counter).1
                 #expect((Int(after.dropLast()) ?? 0) > (Int(before.dropLast()) ?? 0))
             }
             try await probe.install(run)

@@ -6,8 +6,9 @@ import Testing
 
 @testable import Isolation
 
-/// What a sandbox's packets reach, and what reaches it. The host is the tests' network namespace; a client elsewhere is
-/// one more namespace behind a link.
+/// What a sandbox's packets reach, and what reaches it.
+///
+/// The host is the tests' network namespace; a client elsewhere is one more namespace behind a link.
 @Suite(.enabled(if: geteuid() == 0, "needs root"), .serialized)
 struct NetworkTests {
     /// A TCP listener of the host's; the kernel answers for it, nobody accepts.

@@ -135,7 +135,9 @@ final class TestImage: Sendable {
     private let directory: String
 
     init() throws {
-        directory = "/tmp/smirun-image-\(getpid())-\(UInt32.random(in: 0 ... .max))"
+        directory = Self.directory
+        // A static value is never taken down.
+        atexit { try? Directories.removeTree(TestImage.directory) }
         libexec = directory + "/libexec/smirun"
         file = directory + "/image.erofs"
         let root = directory + "/root"
@@ -168,9 +170,8 @@ final class TestImage: Sendable {
         hex = String(sum.output.prefix(64))
     }
 
-    deinit {
-        try? Directories.removeTree(directory)
-    }
+    /// Of this process's image.
+    private static var directory: String { "/tmp/smirun-image-\(getpid())" }
 
     /// One image for all tests of a process.
     static let shared = Result { try TestImage() }

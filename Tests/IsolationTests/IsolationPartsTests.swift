@@ -24,6 +24,16 @@ import Testing
         }
     }
 
+    @Test func `options of the mounted hierarchy are kept when one is added`() {
+        let table = """
+            30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate,memory_recursiveprot
+            31 23 0:27 / /ro ro,nosuid - cgroup2 cgroup2 ro
+            """
+        #expect(CgroupMoves.options(of: "/sys/fs/cgroup", in: table) == ["nsdelegate", "memory_recursiveprot"])
+        #expect(CgroupMoves.options(of: "/ro", in: table) == nil)
+        #expect(CgroupMoves.options(of: "/none", in: table) == nil)
+    }
+
     @Test func `only hierarchies with limits, and version 2, are used`() throws {
         let names = ["memory", "cpu", "pids", "freezer", "cpuset"]
         let legacy = names.map { CgroupHierarchy(mount: "/c/" + $0, controllers: [$0], isUnified: false) }

@@ -34,6 +34,10 @@ struct smi_sandbox {
 /// of its own, whose working directory is not the process's. 0 or an errno.
 int smi_mount_overlay(const char *_Nonnull directory, const char *_Nonnull target, const char *_Nonnull options);
 
+/// Changes a mounted file system's own options (fspick, fsconfig), leaving the mount's flags alone. `flags` are all
+/// that it shall have. -1 with errno.
+int smi_reconfigure(const char *_Nonnull path, char *_Nullable const *_Nonnull flags, size_t count);
+
 /// Opens (openat2) a path below a directory: no symbolic link, no `..` out of it, no other mount. -1 with errno.
 int smi_open_below(int directory, const char *_Nonnull path, int flags, mode_t mode);
 

@@ -3,6 +3,7 @@ import Glibc
 import LinuxSystem
 
 /// The devices that a sandbox's processes may open: null, zero, full, random, urandom, tty, ptmx and pseudo-terminals.
+///
 /// None may be made. A BPF program on the version 2 cgroup, loaded once; it stays with the cgroup when the daemon dies.
 package final class DevicePolicy: Sendable {
     private let program: Descriptor

@@ -1,8 +1,10 @@
 import Glibc
 import LinuxSystem
 
-/// What of /proc a sandbox's root must not reach. Root without CAP_SYS_ADMIN can still write to /proc/sys (core_pattern
-/// is root on the host), to PCI configuration space and to sysrq, and can read the kernel's addresses and keys.
+/// What of /proc a sandbox's root must not reach.
+///
+/// Root without CAP_SYS_ADMIN can still write to /proc/sys (core_pattern is root on the host), to PCI configuration
+/// space and to sysrq, and can read the kernel's addresses and keys.
 ///
 /// Every entry is a mount, so that it is there for processes of any user, and again after a hand-off.
 package struct ProcMasks: Sendable, Equatable {
@@ -38,8 +40,10 @@ package struct ProcMasks: Sendable, Equatable {
     }
 }
 
-/// The empty file and directory that are mounted over masked paths. They lie on a read-only tmpfs of the host's, so that
-/// nothing a sandbox does to its files can undo a mask or keep it from moving, and no copy of the mount is writable.
+/// The empty file and directory that are mounted over masked paths.
+///
+/// They lie on a read-only tmpfs of the host's, so that nothing a sandbox does to its files can undo a mask or keep it
+/// from moving, and no copy of the mount is writable.
 package struct MaskSources: Sendable {
     private let mountPoint: String
     /// The empty file.

@@ -8,9 +8,9 @@ import LinuxSystem
 package struct PacketFilter: Sendable {
     /// Name of the table, of family `inet`.
     package static let table = "smirun"
-    /// The IPv4 network of all SMIs, e.g. `10.88.0.0/16`.
+    /// The IPv4 network of all SMIs, such as `10.88.0.0/16`.
     package let network4: String
-    /// The IPv6 network of all SMIs, e.g. `fd53:4d49::/64`.
+    /// The IPv6 network of all SMIs, such as `fd53:4d49::/64`.
     package let network6: String
 
     /// The filter for SMIs of these networks.
@@ -48,7 +48,9 @@ package struct PacketFilter: Sendable {
         )
     }
 
-    /// Lets a link carry a sandbox's addresses and no others. `blocked`: no packet passes either way for now.
+    /// Lets a link carry a sandbox's addresses and no others.
+    ///
+    /// `blocked`: no packet passes either way for now.
     package func admit(_ address: SandboxAddress, blocked: Bool) throws {
         var batch = PacketFilterBatch(table: Self.table)
         let link = PacketFilterBatch.key(interface: address.hostLink)

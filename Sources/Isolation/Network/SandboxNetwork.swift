@@ -28,8 +28,9 @@ package struct SandboxNetwork: Sendable {
     /// The alias of a host's end: whose it is.
     static func alias(_ user: String) -> String { "smirun:" + user }
 
-    /// Makes namespace, link, addresses and neighbours. `blocked`: for a sandbox that will be restored here; it has no
-    /// route yet.
+    /// Makes namespace, link, addresses and neighbours.
+    ///
+    /// `blocked`: for a sandbox that will be restored here; it has no route yet.
     ///
     /// - Throws: `IsolationError.addressTaken` where the link exists and is not this user's.
     package func attach(_ user: String, _ address: SandboxAddress, blocked: Bool) throws -> NetworkNamespace {
@@ -51,7 +52,9 @@ package struct SandboxNetwork: Sendable {
         return namespace
     }
 
-    /// Removes link and filter entries; what is not there is no error. A link of another user's is left alone.
+    /// Removes link and filter entries; what is not there is no error.
+    ///
+    /// A link of another user's is left alone.
     package func detach(_ user: String, _ address: SandboxAddress) throws {
         let host = try NetlinkSocket(.route)
         if let link = try host.link(address.hostLink) {

@@ -19,8 +19,9 @@ package struct SandboxRootfs: Sendable {
     /// Where the host sees the rootfs while it restores a sandbox.
     package var merged: String { directory + "/merged" }
 
-    /// Options of the overlay, relative to `directory`, as processes inside can read them. Without `index` and
-    /// `nfs_export` inotify could not be dumped.
+    /// Options of the overlay, relative to `directory`, as processes inside can read them.
+    ///
+    /// Without `index` and `nfs_export` inotify could not be dumped.
     package static let overlayOptions =
         "lowerdir=base,upperdir=upper,workdir=work,index=on,nfs_export=on,metacopy=off"
 
@@ -106,8 +107,9 @@ private struct Layer {
         Descriptor(owning: try syscall("openat2", path + "/" + name) { smi_open_below(root.raw, name, flags, mode) })
     }
 
-    /// Makes a directory; anything else of that name, which a sandbox may have left, is removed first. `keep`: a directory
-    /// that is there keeps its mode.
+    /// Makes a directory; anything else of that name, which a sandbox may have left, is removed first.
+    ///
+    /// `keep`: a directory that is there keeps its mode.
     func makeDirectory(_ name: String, mode: mode_t, keep: Bool = false) throws(SyscallError) {
         if mkdirat(root.raw, name, 0o700) != 0 {
             let code = errno

@@ -10,6 +10,11 @@ struct PhaseTimer: Sendable {
         last = now
     }
 
+    /// Takes over phases that were measured elsewhere, beside those here.
+    mutating func add(_ others: [String: Double]) {
+        phases.merge(others) { _, new in new }
+    }
+
     /// All phases, with their sum as `total`.
     mutating func finish() -> [String: Double] {
         phases["total"] = began.duration(to: .now) / .milliseconds(1)

@@ -58,8 +58,10 @@ extension SandboxHost {
         }
     }
 
-    /// Freezes a sandbox, blocks its network and writes CRIU's images into `HostPaths.cut`. The sandbox stays frozen and
-    /// blocked; after an error it runs as before and the error names the process and the reason.
+    /// Freezes a sandbox, blocks its network and writes CRIU's images into `HostPaths.cut`.
+    ///
+    /// The sandbox stays frozen and blocked; after an error it runs as before and the error names the process and the
+    /// reason.
     package func checkpoint(_ user: String) async throws -> CheckpointReport {
         try await locks.alone(user) { [self] in
             try IsolationError.wrapping("dump \(user)") { try checkpointNow(user) }
@@ -160,7 +162,8 @@ extension SandboxHost {
         let rootfs = rootfs(user)
         try rootfs.makeDevices()
         try rootfs.mount()
-        defer { try? rootfs.unmount() }
+        // Off the path that the sandbox waits on: taking a mount away waits for a grace period.
+        defer { runOnThread { try? rootfs.unmount() } }
         timer.end("rootfs")
         let service = try takeCriu(user) ?? startRestorer(cgroup, namespace)
         var request = RestoreRequest(user: user, images: paths.cut(user), root: rootfs.merged)

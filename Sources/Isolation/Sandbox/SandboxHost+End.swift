@@ -12,7 +12,9 @@ extension SandboxHost {
         }
     }
 
-    /// Ends a sandbox and removes everything it has on this host; also what a crash has left. Nothing there is no error.
+    /// Ends a sandbox and removes everything it has on this host; also what a crash has left.
+    ///
+    /// Nothing there is no error.
     package func destroy(_ user: String) async throws {
         try await locks.alone(user) { [self] in
             try IsolationError.wrapping("remove \(user)") {
@@ -23,11 +25,10 @@ extension SandboxHost {
         }
     }
 
-    /// Removes all of a sandbox but its files. Every step is tried; the first failure is thrown.
+    /// Removes all of a sandbox but its files.
     ///
-    /// - Parameters:
-    ///   - address: where the specification is not on disk any more; else taken from there, or from the link.
-    ///   - keepCut: leaves a whole cut where it is.
+    /// Every step is tried; the first failure is thrown. `address`: where the specification is not on disk any more; else
+    /// taken from there, or from the link. `keepCut` leaves a whole cut where it is.
     func end(_ user: String, address: SandboxAddress? = nil, keepCut: Bool = false) throws {
         var failure: (any Error)?
         func attempt(_ step: () throws -> Void) {
@@ -38,7 +39,7 @@ extension SandboxHost {
         let known = open.withLock { $0.removeValue(forKey: user) }
         attempt { try cgroup.kill() }
         // Its own children must be reaped, or their numbers stay taken.
-        if let child = known?.child { attempt { _ = try child.wait() } }
+        if let child = known?.child { attempt { if try child.hasEnded(within: 1000) { _ = try child.wait() } } }
         attempt {
             let spec = record(user).spec()
             guard let address = try address ?? spec?.address ?? linkedAddress(user) else { return }

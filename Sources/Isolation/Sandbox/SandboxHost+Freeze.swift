@@ -12,8 +12,9 @@ extension SandboxHost {
         }
     }
 
-    /// Opens the network and thaws: after a commit, or as roll-back. The route comes first, then the block goes, then the
-    /// processes run: none of them finds its network shut.
+    /// Opens the network and thaws: after a commit, or as roll-back.
+    ///
+    /// The route comes first, then the block goes, then the processes run: none of them finds its network shut.
     package func resume(_ user: String) async throws {
         try await locks.alone(user) { [self] in
             try IsolationError.wrapping("resume \(user)") {

@@ -19,11 +19,20 @@ extension SandboxHost {
         try refuseRunning(user, cgroup)
         let isNew = !Directories.exists(paths.smi(user))
         do {
-            let rootfs = try prepareRootfs(spec, &timer)
-            try cgroup.create(limits: spec.limits, devices: devicePolicy())
-            timer.end("cgroup")
-            let namespace = try network.attach(user, spec.address, blocked: false)
-            timer.end("network")
+            // The kernel's work for a network namespace takes as long as all the rest.
+            let ((namespace, networkTime), rootfs) = try alongside {
+                var own = PhaseTimer()
+                let namespace = try self.network.attach(user, spec.address, blocked: false)
+                own.end("network")
+                return (namespace, own.phases)
+            } _: {
+                let rootfs = try prepareRootfs(spec, &timer)
+                try cgroup.create(limits: spec.limits, devices: devicePolicy())
+                timer.end("cgroup")
+                return rootfs
+            }
+            timer.end("wait")
+            timer.add(networkTime)
             let starter = SandboxStarter(spec: spec, rootfs: rootfs, cgroup: cgroup, namespace: namespace, masks: masks)
             let (child, started) = try starter.start()
             timer.end("start", at: started)
@@ -35,7 +44,9 @@ extension SandboxHost {
         }
     }
 
-    /// Mounts the base and makes the writable layer. `fill`: for a start; a sandbox that moves brings its own.
+    /// Mounts the base and makes the writable layer.
+    ///
+    /// `fill`: for a start; a sandbox that moves brings its own.
     func prepareRootfs(
         _ spec: SandboxSpec,
         _ timer: inout PhaseTimer,

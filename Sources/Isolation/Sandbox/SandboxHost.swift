@@ -94,6 +94,7 @@ extension SandboxHost {
                 try prepareDirectories()
                 try SandboxCgroup.prepareParent(root: paths.cgroupRoot, hierarchies: hierarchies)
                 try CgroupTree(paths.cgroupRoot + "/aux", in: hierarchies.filter(\.isUnified)).create()
+                CgroupMoves.makeFast(hierarchies)
                 try network.filter.prepare()
                 for (name, value) in Self.hostParameters { try FileContents.write(value, to: "/proc/sys/" + name) }
                 _ = try devicePolicy()

@@ -70,8 +70,10 @@ package struct SeccompFilter: Sendable {
         scmp_arg_cmp(arg: argument, op: SCMP_CMP_MASKED_EQ, datum_a: mask, datum_b: value)
     }
 
-    /// ENOSYS for numbers that no rule knows: libseccomp can only deny what it has a name for, and a program must be able
-    /// to tell a call that is too new from one that is forbidden. Also answers the x32 calls, which are numbered from 2^30.
+    /// ENOSYS for numbers that no rule knows: libseccomp can only deny what it has a name for, and a program must be
+    /// able to tell a call that is too new from one that is forbidden.
+    ///
+    /// Also answers the x32 calls, which are numbered from 2^30.
     private static var prologue: [UInt8] {
         let load = instruction(code: 0x20, value: 0)  // A = seccomp_data.nr
         let above = instruction(code: 0x25, jumpFalse: 1, value: SystemCallPolicy.highestKnown)  // if A > … else skip 1

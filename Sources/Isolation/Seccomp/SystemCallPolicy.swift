@@ -1,4 +1,6 @@
-/// Which system calls a sandbox may make. Whatever is neither allowed here nor unknown is denied with EPERM.
+/// Which system calls a sandbox may make.
+///
+/// Whatever is neither allowed here nor unknown is denied with EPERM.
 package enum SystemCallPolicy {
     /// Allowed whatever their arguments.
     package static let allowed: [String] = [

@@ -1,6 +1,6 @@
 /// One netlink message under construction (netlink(7)): header, fixed part, attributes.
 package struct NetlinkMessage: Sendable, Equatable {
-    /// Message type, e.g. RTM_NEWLINK.
+    /// Message type, such as RTM_NEWLINK.
     package let type: UInt16
     /// NLM_F_* beside NLM_F_REQUEST, which is always set.
     package let flags: UInt16

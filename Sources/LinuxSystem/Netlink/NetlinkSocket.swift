@@ -1,7 +1,9 @@
 import CLinux
 import Glibc
 
-/// A netlink socket. The kernel answers requests within send(2), so nothing here waits.
+/// A netlink socket.
+///
+/// The kernel answers requests within send(2), so nothing here waits.
 package final class NetlinkSocket: Sendable {
     /// The protocols used here.
     package enum Family: Int32, Sendable {

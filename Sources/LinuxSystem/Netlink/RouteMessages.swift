@@ -2,8 +2,9 @@ import Glibc
 
 /// Requests of rtnetlink(7) on links, addresses, neighbours and routes.
 package enum RouteMessages {
-    /// Makes a veth pair in one step, with the peer in another network namespace; both ends are down. EEXIST: the name is
-    /// taken. `group` marks the near end, from its first moment, as its maker's.
+    /// Makes a veth pair in one step, with the peer in another network namespace; both ends are down.
+    ///
+    /// EEXIST: the name is taken. `group` marks the near end, from its first moment, as its maker's.
     package static func makeVeth(
         _ name: String,
         address: [UInt8],

@@ -35,11 +35,12 @@ package struct IsolationProbe: Sendable {
 
     /// Compiles the probe with musl-gcc.
     package init() throws {
-        let source = String(#filePath.dropLast("IsolationProbe.swift".count)) + "probe.c"
+        let directory = String(#filePath.dropLast("IsolationProbe.swift".count))
         let output = "/tmp/smirun-isolation-probe-\(getpid())-\(UInt32.random(in: 0 ... .max))"
         defer { unlink(output) }
-        let flags = ["-std=gnu17", "-O2", "-static", "-s", "-o", output, source]
-        let result = try HelperCommand(["musl-gcc"] + flags).run(timeout: .seconds(120))
+        let flags = ["-std=gnu17", "-O2", "-static", "-s", "-o", output]
+        let sources = ["probe.c", "probe_calls.c"].map { directory + $0 }
+        let result = try HelperCommand(["musl-gcc"] + flags + sources).run(timeout: .seconds(120))
         guard result.status == 0 else { throw ProbeError(description: "musl-gcc: " + result.error) }
         program = try FileContents.bytes(of: output)
     }
@@ -56,7 +57,7 @@ package struct IsolationProbe: Sendable {
         _ = try await runInside(["/bin/sh", "-c", "rm -f \(Self.path)"], [])
     }
 
-    /// Runs one probe, e.g. `["connect", "192.0.2.1", "80"]`; the values it printed, by key.
+    /// Runs one probe, such as `["connect", "192.0.2.1", "80"]`; the values it printed, by key.
     package func run(_ arguments: [String], _ runInside: RunInside) async throws -> ProbeReport {
         ProbeReport(try await runInside([Self.path] + arguments, []))
     }
