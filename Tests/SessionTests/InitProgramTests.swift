@@ -104,11 +104,13 @@ import Testing
         )
         let current = readText(sandbox.logPath)
         let previous = readText(sandbox.logPath + ".1")
-        #expect(whole.hasSuffix(previous + current))
+        let isEnd = whole.hasSuffix(previous + current)
+        #expect(isEnd)
         #expect(current.utf8.count <= 50_000 + 65_536)
         #expect(previous.utf8.count >= 50_000)
         let (text, _) = try await logs(sandbox, follow: false)
-        #expect(text == previous + current)
+        let isSame = text == previous + current
+        #expect(isSame)
         try sandbox.stop()
     }
 

@@ -146,7 +146,7 @@ private final class OneSandbox: SessionResolving {
             try await Task.sleep(for: .milliseconds(20))
         }
         #expect(try await session.result().outcome == .exited(.status(0)))
-        #expect(session.output == data)
+        #expect(isSame(session.output, data))
         try fixture.end()
     }
 

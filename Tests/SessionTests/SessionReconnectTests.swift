@@ -20,7 +20,7 @@ import Testing
             dial: relay.dialler
         )
         #expect(exit == .exited(.status(9)))
-        #expect(output == data)
+        #expect(isSame(output, data))
         #expect(error == "end\n")
         print("exec: \(relay.connections) connections for \(data.count) bytes each way")
         #expect(relay.connections > 200)
@@ -50,7 +50,7 @@ import Testing
         let sandbox = try InitProcess()
         let relay = FaultyRelay(seed: 23, longest: 400) { try InitConnection.connect(sandbox.endpoint) }
         let session = try LocalSession(
-            .shell("trap 'echo $((n=n+1))' USR1; echo ready; while [ \"$n\" != 40 ]; do sleep 0.02; done"),
+            .shell("trap 'echo $((n=n+1))' USR1; echo ready; while [ \"$n\" != 40 ]; do sleep 0.02; done; exit 0"),
             dial: relay.dialler
         )
         #expect(await eventually { session.text.contains("ready") })
@@ -94,7 +94,7 @@ import Testing
             try await Task.sleep(for: .milliseconds(5))
         }
         #expect(try await session.result().outcome == .exited(.status(0)))
-        #expect(session.output == data)
+        #expect(isSame(session.output, data))
         print("quiesce: at most \(longest)")
         try sandbox.stop()
     }

@@ -74,7 +74,7 @@ package final class SessionClient {
         let content = Mutex<Dialled?>(nil)
     }
 
-    static let detachWithin = Duration.seconds(1)
+    static let detachWithin = Duration.seconds(5)
     static let holdKeyFor = Duration.milliseconds(500)
     static let firstDelay = Duration.milliseconds(5)
     static let longestDelay = Duration.milliseconds(500)

@@ -46,29 +46,69 @@ extension SessionCommands {
         _ output: Int32,
         _ link: SessionLink
     ) throws -> Bool {
-        let reader = FrameReader(link.stream)
-        try reader.send(FrameHeader.frame(.logs, stream: follow ? 1 : 0, value: offset ?? 0))
-        if offset == nil { offset = 0 }
-        while let (header, payload) = try reader.next(before: nil, orEndOf: link.leash) {
-            switch header.kind {
-            case .logData:
-                offset = header.value + UInt64(payload.count)
-                guard writeAll(payload, to: output) else { return true }
-            case .logEnd: return true
-            case .refused:
-                let message = String(decoding: payload, as: UTF8.self)
-                throw IsolationError.refusal(SessionRefusal(rawValue: header.value), message)
-            default: throw IsolationError.noAnswer()
+        let request = FrameHeader.frame(.logs, stream: follow ? 1 : 0, value: offset ?? 0)
+        guard request.withUnsafeBytes({ StreamSocket.send(link.stream, $0) }) == .moved(request.count) else {
+            return false
+        }
+        var reached = offset ?? 0
+        defer { offset = reached }
+        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 64 << 10, alignment: 16)
+        defer { buffer.deallocate() }
+        var parser = FrameParser()
+        while let bytes = receive(link, into: buffer) {
+            var end: Result<Bool, IsolationError>?
+            parser.feed(bytes) { piece in
+                end = take(piece, &reached, output)
+                return end == nil
             }
+            if let end { return try end.get() }
         }
         return false
     }
 
+    /// Writes a piece out, as far as it has come; nil: go on.
+    private static func take(
+        _ piece: FrameParser.Piece,
+        _ reached: inout UInt64,
+        _ output: Int32
+    ) -> Result<Bool, IsolationError>? {
+        switch piece {
+        case .data(let header, let offset, let bytes):
+            guard header.kind == .logData else { return .failure(.noAnswer()) }
+            reached = offset + UInt64(bytes.count)
+            return writeAll(bytes, to: output) ? nil : .success(true)
+        case .frame(let header, let payload) where header.kind == .refused:
+            let message = String(decoding: payload, as: UTF8.self)
+            return .failure(.refusal(SessionRefusal(rawValue: header.value), message))
+        case .frame(let header, _): return header.kind == .logEnd ? .success(true) : .failure(.noAnswer())
+        case .breach: return .failure(.noAnswer())
+        }
+    }
+
+    /// The next bytes; nil when the connection or its leash has ended.
+    private static func receive(
+        _ link: SessionLink,
+        into buffer: UnsafeMutableRawBufferPointer
+    ) -> UnsafeRawBufferPointer? {
+        while true {
+            switch StreamSocket.receive(link.stream, into: buffer) {
+            case .moved(let count): return UnsafeRawBufferPointer(rebasing: buffer[..<count])
+            case .closed: return nil
+            case .wouldBlock:
+                var waits = WaitSet()
+                _ = waits.add(link.stream.raw, POLLIN)
+                let ended = waits.add(link.leash?.raw, POLLIN)
+                waits.wait(atMost: nil)
+                if waits.isReady(ended) { return nil }
+            }
+        }
+    }
+
     /// Writes everything, waiting as long as the reader takes; false: nobody reads any more.
-    private static func writeAll(_ bytes: [UInt8], to output: Int32) -> Bool {
+    private static func writeAll(_ bytes: UnsafeRawBufferPointer, to output: Int32) -> Bool {
         var written = 0
         while written < bytes.count {
-            let count = bytes.withUnsafeBytes { write(output, $0.baseAddress.map { $0 + written }, $0.count - written) }
+            let count = write(output, bytes.baseAddress.map { $0 + written }, bytes.count - written)
             let code = errno
             if count > 0 {
                 written += count

@@ -143,6 +143,11 @@ func readToEnd(_ descriptor: Int32) -> [UInt8] {
     }
 }
 
+/// Compares without a description of the difference, which for megabytes takes for ever to make.
+func isSame(_ some: [UInt8], _ other: [UInt8]) -> Bool {
+    some == other
+}
+
 /// Waits until a condition holds; false after the time.
 func eventually(within time: Duration = .seconds(10), _ condition: () throws -> Bool) async rethrows -> Bool {
     let deadline = ContinuousClock.now + time

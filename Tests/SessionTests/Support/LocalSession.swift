@@ -10,7 +10,8 @@ final class LocalSession: Sendable {
         var output: [UInt8] = []
         var error: [UInt8] = []
         var result: Result<SessionResult, any Error>?
-        var openEnds = 2
+        /// Outputs that are still being collected.
+        var openEnds = 0
     }
 
     private let state = Mutex(State())
@@ -59,6 +60,7 @@ final class LocalSession: Sendable {
     }
 
     private func collect(_ end: Descriptor, _ take: @escaping @Sendable (inout State, ArraySlice<UInt8>) -> Void) {
+        state.withLock { $0.openEnds += 1 }
         runOnThread {
             var buffer = [UInt8](repeating: 0, count: 65536)
             while true {
@@ -66,6 +68,7 @@ final class LocalSession: Sendable {
                 if count <= 0 { break }
                 self.state.withLock { take(&$0, buffer[..<count]) }
             }
+            self.state.withLock { $0.openEnds -= 1 }
         }
     }
 
@@ -105,10 +108,8 @@ final class LocalSession: Sendable {
 
     /// How it ended; fails the wait after the time.
     func result(within time: Duration = .seconds(30)) async throws -> SessionResult {
-        _ = await eventually(within: time) { state.withLock { $0.result != nil } }
-        guard let result = state.withLock(\.result) else { throw StillRunning() }
-        // What the last write put into the pipes is collected before long.
-        try? await Task.sleep(for: .milliseconds(20))
+        let isOver = await eventually(within: time) { state.withLock { $0.result != nil && $0.openEnds == 0 } }
+        guard isOver, let result = state.withLock(\.result) else { throw StillRunning() }
         return try result.get()
     }
 
