@@ -102,6 +102,8 @@ static void client_stayed_away(struct timer *timer) {
 }
 
 void session_client_gone(struct session *session, bool detached) {
+    // What came just before the end of the connection is the program's all the same.
+    stream_push_input(session);
     if (session->mode == MODE_TERMINAL && detached) {
         timer_disarm(&session->timer);
         session->detached = true;
