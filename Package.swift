@@ -110,7 +110,7 @@ let package = Package(
             name: "IsolationProbe",
             dependencies: ["Isolation", "LinuxSystem"],
             path: "Tests/Support/IsolationProbe",
-            exclude: ["probe.c"],
+            exclude: ["probe.c", "probe.h", "probe_calls.c"],
             swiftSettings: ours
         ),
         .testTarget(

@@ -23,7 +23,8 @@ struct ClusterFixture: Sendable {
             configuration: base + "-etc",
             cgroup: "/smirun-test-\(getpid())"
         )
-        let lab = Lab(layout: layout, binary: try FileManager.default.destinationOfSymbolicLink(atPath: Smirun.binary))
+        let binary = URL(fileURLWithPath: Smirun.binary).resolvingSymlinksInPath().path
+        let lab = Lab(layout: layout, binary: binary)
         try TestImages.link(into: layout.images)
         defer {
             for path in [base, layout.run, base + "-etc"] { try? FileManager.default.removeItem(atPath: path) }
