@@ -39,16 +39,7 @@ enum ImageFile {
     ///
     /// - Throws: `imageInvalid`.
     static func inspect(_ file: String, mountPoint: String) throws {
-        let image = try Descriptor(open: file, O_RDONLY)
-        var magic: UInt32 = 0
-        let count = pread(image.raw, &magic, 4, 1024)
-        guard count == 4, UInt32(littleEndian: magic) == 0xe0f5_e1e2 else {
-            throw IsolationError(
-                .imageInvalid,
-                cause: "the file is no erofs image",
-                remedy: "make one with 'smirun image build' or mkfs.erofs"
-            )
-        }
+        try checkHeader(file)
         try Directories.make(mountPoint)
         do {
             try Mounts.mount(
@@ -76,6 +67,29 @@ enum ImageFile {
                 cause: "the image is damaged: \(error)",
                 remedy: "fetch or build it again"
             )
+        }
+    }
+
+    /// Looks for erofs's superblock at byte 1024, and for all blocks that it counts.
+    private static func checkHeader(_ file: String) throws {
+        let image = try Descriptor(open: file, O_RDONLY)
+        var status = stat()
+        try syscall("fstat", file) { fstat(image.raw, &status) }
+        let header = [UInt8](unsafeUninitializedCapacity: 40) { buffer, count in
+            count = max(0, pread(image.raw, buffer.baseAddress, buffer.count, 1024))
+        }
+        var reader = ByteReader(header)
+        guard reader.integer(UInt32.self) == 0xe0f5_e1e2, reader.raw(8) != nil, let bits = reader.integer(UInt8.self),
+            reader.raw(23) != nil, let blocks = reader.integer(UInt32.self), (9...16).contains(bits)
+        else {
+            throw IsolationError(
+                .imageInvalid,
+                cause: "the file is no erofs image",
+                remedy: "make one with 'smirun image build' or mkfs.erofs"
+            )
+        }
+        guard Int(blocks) << Int(bits) <= status.st_size else {
+            throw IsolationError(.imageInvalid, cause: "the image is cut short", remedy: "fetch or build it again")
         }
     }
 }
