@@ -94,6 +94,7 @@ private func ahead(
     index: AccessPointIndex
 ) -> Forecast {
     var result = Forecast()
+    guard index.knows(ap), !from.x.isNaN else { return result }
     let speed = (velocity * velocity).sum().squareRoot()
     let spacing = index.spacing[Int(ap)]
     let target = speed > 0.05 ? from + velocity / speed * (spacing / 2) : from
@@ -115,12 +116,12 @@ struct VelocityBaseline: Baseline {
     let givesProbabilities = false
 
     func forecast(_ association: Association, past: [Association]) -> Forecast {
-        let here = index.positions[Int(association.ap)]
+        let here = index.position(association.ap)
         guard let oldest = past.prefix(2).last else {
             return ahead(association.ap, from: here, velocity: .zero, index: index)
         }
         let seconds = Float(max(association.time - oldest.time, 0.5))
-        let velocity = (here - index.positions[Int(oldest.ap)]) / seconds
+        let velocity = (here - index.position(oldest.ap)) / seconds
         return ahead(association.ap, from: here, velocity: velocity.x.isNaN ? .zero : velocity, index: index)
     }
 
@@ -135,6 +136,7 @@ struct KalmanBaseline: Baseline {
 
     func forecast(_ association: Association, past: [Association]) -> Forecast {
         let steps = [association] + past
+        guard index.knows(association.ap) else { return Forecast() }
         let spacing = index.spacing[Int(association.ap)]
         let noise = spacing * spacing / 4
         let acceleration: Float = 0.5
@@ -143,7 +145,7 @@ struct KalmanBaseline: Baseline {
         var (pp, pv, vv): (Float, Float, Float) = (noise, 0, 100)
         var last: Association?
         for step in steps.reversed() {
-            let measured = index.positions[Int(step.ap)]
+            let measured = index.position(step.ap)
             if measured.x.isNaN { continue }
             guard let before = last else {
                 place = measured

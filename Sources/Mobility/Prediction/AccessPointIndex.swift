@@ -42,7 +42,11 @@ struct AccessPointIndex {
         return Int32(names.count - 1)
     }
 
-    func hasPosition(_ ap: Int32) -> Bool { !positions[Int(ap)].x.isNaN }
+    /// Whether the number was given when this index was made.
+    func knows(_ ap: Int32) -> Bool { positions.indices.contains(Int(ap)) }
+
+    /// The position in metres, NaN where it is not known.
+    func position(_ ap: Int32) -> SIMD2<Float> { knows(ap) ? positions[Int(ap)] : [.nan, .nan] }
 
     private mutating func append(_ name: String, _ place: SIMD2<Float>) {
         indexByName[name] = Int32(names.count)

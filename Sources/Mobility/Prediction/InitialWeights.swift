@@ -8,7 +8,7 @@ enum InitialWeights {
     private static let unit: Float = 4096
 
     static func load(into models: Models, _ geometry: inout GeometryOdds) {
-        for (model, text) in zip(models.all, InitialWeightsData.models) {
+        for (model, text) in zip(models.shipped, InitialWeightsData.models) {
             model.parameters = decode(text)
         }
         let logarithms = decode(InitialWeightsData.geometry)

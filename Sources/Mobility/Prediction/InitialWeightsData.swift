@@ -49,14 +49,6 @@ enum InitialWeightsData {
         iP//f775/3+k8+T6/3//f1b2/3//f/9//3+F9v9/AIAV9/9/W/b/fxb0W/f/f/9/CfT/f/9//3//fxT2/38AgAQB/3+s+v9/+vZ9/v9//39f\
         9f9//3//f/9/JPj/fwCAn/X/f073/38I9gH4/3//f3fz/3//f/9//3+l7/9/AICN6f9/a+3/f4zpnuP/f/9/cur/fwAQ
         """,
-        """
-        EQaNAKD9TgJHAbP5x/20ACv9bfhl+hT5aPok+tj5awhqAPP95QBK/RQAnQDv/j36bfzj+OT7UvjV/kT/mfjnB33+yQAbBvsChv/5/7/8IQFI\
-        BFcE2v9qAp8A0wRaBFX8p/rK/ykGcgE8Bcz/hgX6/fgFtv4NAHQAl/7RAjADPP2p+4AAlPo7A+MFV/54ACIE//bB/mr4zPyi/yAGLfu1BNn+\
-        wABI/TEFGAGhAiX6/PwhBF78VP99+1P8igNx+zr+RQRsBWADqgHHBKr9yAZcAW/6fwCMAKkBtPpL/7IBoP+i/7n+MQIA/ib+zgMQA+r9UAad\
-        Arz+PAVo/0H+kf87/hH9o/02AhQBT/z2AXMFRQVwB2QFcAWCCC4B/v3uADf5DgPzAv4FzPzF+9gJAQiVCp8LmQlfC10GhwVf/c0NjvHS/yz9\
-        qwDwAzQAQwD+/pUHH/4yAXUCc/4fAm0BMgRxACX+ff5UANr8tv6YAH37SwDt/ZH+b/6q+8X+LAERAPz82vsn+6QBaQEVAkECHf+X/oYEtgOJ\
-        /XcD4gLZBqYDX/0s/Uz+G/3e+9b7Ifoc+8H3lfOu+JL5PfiR+r///vYAEA==
-        """,
     ]
 
     static let geometry =

@@ -6,7 +6,7 @@ public final class Predictor {
     /// Bounds; none of them depends on a network.
     public struct Configuration: Sendable, Hashable {
         /// Associations remembered per user, four bytes each.
-        public var historyLimit = 420
+        public var historyLimit = 380
         /// Passes remembered per access point.
         public var passLimit = 256
         /// Users remembered; the one seen least recently is forgotten first.

@@ -5,6 +5,8 @@ struct EvidenceTotals {
     var dwell = SIMD4<Float>.zero
     /// Weight of everybody's passes and of the user's own visits that stayed for three minutes or longer.
     var popStay: Float = 0
+    /// Weight of the user's own visits that ended the session.
+    var ownEnds: Float = 0
     var ownStay: Float = 0
     var popVotes = 0
     var ownVotes = 0
@@ -164,6 +166,7 @@ extension PredictorCore {
             let next = history[h + 1]
             if next >> 31 != 0 {
                 totals.ownStay += soft
+                totals.ownEnds += soft
                 continue
             }
             let slot = candidates.place(Int32(next & mask))

@@ -151,8 +151,8 @@ extension PredictorCore {
     private func describeStay(_ track: Track, _ totals: EvidenceTotals, _ values: UnsafeMutablePointer<Float>) {
         let to = values + SampleLayout.stay
         let shared = values + SampleLayout.shared
-        let ownAll = totals.own[4] + totals.ownStay
-        let popAll = totals.pop[4] + totals.popStay
+        let ownAll = totals.own[4] + totals.ownEnds
+        let popAll = totals.pop[4]
         to[0] = FastMath.log((totals.ownStay + 0.1) / (ownAll + 2))
         to[1] = FastMath.log((totals.popStay + 0.05) / (popAll + 1))
         to[2] = FastMath.log(1 + ownAll) * 0.3

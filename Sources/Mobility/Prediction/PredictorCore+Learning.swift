@@ -37,6 +37,7 @@ extension PredictorCore {
         }
         trained += 1
         let values = pool.values(place)
+        if dwell < 180 { calibrate(values, count, hit) }
         models.next.learn(
             values + SampleLayout.own,
             count,
@@ -56,12 +57,27 @@ extension PredictorCore {
         }
     }
 
+    /// A step down the gradient of -log softmax by `sharpness` alone.
+    private mutating func calibrate(_ values: UnsafeMutablePointer<Float>, _ count: Int, _ hit: Int) {
+        let scores = scratch.logs
+        let probability = scratch.probability
+        models.next.score(values + SampleLayout.own, count, shared: values + SampleLayout.shared, into: scores)
+        for c in 0..<count { probability[c] = scores[c] * sharpness }
+        ScoringNetwork.softmax(probability, count)
+        var mean: Float = 0
+        for c in 0..<count { mean += probability[c] * scores[c] }
+        let slope = min(max(mean - scores[hit], -3), 3)
+        sharpness = min(max(sharpness - slope * Self.calibrationRate, 0.4), 2.5)
+    }
+
+    private static let calibrationRate: Float = 0.001
     private static let quantiles: [Float] = [0.5, 0.1, 0.9]
 
     private func trainStay(_ user: Int, stayed: Bool) {
-        guard let place = pool.waiting(users[user].pending[0]) else { return }
-        let values = pool.values(place)
-        models.stay.learnEvent(values + SampleLayout.stay, shared: values, happened: stayed)
+        let evidence = users[user].stay
+        if evidence[0].isNaN { return }
+        for f in 0..<SampleLayout.stayCount { scratch.logs[f] = evidence[f] }
+        models.stay.learnEvent(scratch.logs, shared: scratch.logs, happened: stayed)
     }
 
     /// Learns from a hand-off which replicas the decision a lead time before should have made.
@@ -143,6 +159,10 @@ extension PredictorCore {
         }
         if users[user].flaps <= 3 {
             if users[user].history.count >= limit { users[user].history.removeFirst(limit / 8) }
+            let used = users[user].history.count
+            if used == users[user].history.capacity {
+                users[user].history.reserveCapacity(min(limit, max(16, used * 2)))
+            }
             users[user].history.append(
                 PackedVisit(ap: ap, logDwell: -1, slot: PackedVisit.slot(time), starts: fresh).bits
             )
@@ -159,6 +179,8 @@ extension PredictorCore {
         users[user].passes[0] = PassHandle()
         users[user].pending[0] = users[user].staged
         users[user].staged = PassHandle()
+        users[user].stay = users[user].stagedStay
+        users[user].stagedStay[0] = .nan
         users[user].lastTime = time
     }
 }

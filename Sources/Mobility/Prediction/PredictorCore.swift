@@ -10,6 +10,9 @@ package struct PredictorCore {
     let pool: SamplePool
     let scratch: Scratch
     let slots: SlotTable
+    /// What scores are multiplied with before they become probabilities; learned faster than the weights, so that a
+    /// network unlike those trained on is calibrated soon.
+    var sharpness: Float = 1
     /// The prediction last prepared.
     var outcome = Outcome()
     package var trained = 0
@@ -62,11 +65,13 @@ package struct PredictorCore {
             shared: values + SampleLayout.shared,
             into: scratch.probability
         )
+        for c in 0..<count { scratch.probability[c] *= sharpness }
         ScoringNetwork.softmax(scratch.probability, count)
         describeDwell(track, totals, place)
         rank(track, place)
         anticipate(user, track, totals, place, leads)
         users[user].staged = handle
+        for f in 0..<SampleLayout.stayCount { users[user].stagedStay[f] = values[SampleLayout.stay + f] }
     }
 
     /// Puts the candidates in order and estimates when.
@@ -123,9 +128,12 @@ package final class Models {
         rate: 0.0001,
         seed: 3
     )
-    package let stay = ScoringNetwork(own: SampleLayout.stayCount, shared: 0, outputs: 1, rate: 0.0001, seed: 4)
+    package let stay = ScoringNetwork(own: SampleLayout.stayCount, shared: 0, outputs: 1, rate: 0.0005, seed: 4)
 
     package var all: [ScoringNetwork] { [next, dwell, horizon, stay] }
+
+    /// Those whose trained weights are shipped; `stay` starts from the weights set below.
+    var shipped: [ScoringNetwork] { [next, dwell, horizon] }
 
     init() {
         for (feature, weight) in [(0, 0.1), (1, 0.2), (2, 0.2), (4, 0.2), (6, 0.1), (7, 0.2), (9, 0.1), (11, 0.1)] {
@@ -139,5 +147,8 @@ package final class Models {
         for (feature, weight) in [(0, 0.3), (1, 0.2), (2, 0.3), (5, 0.3)] {
             horizon.setDirect(0, feature, Float(weight))
         }
+        stay.setDirect(0, 0, 1.2)
+        stay.setDirect(0, 1, 0.4)
+        stay.setDirect(0, SampleLayout.stayCount, 3)
     }
 }

@@ -128,6 +128,7 @@ extension PredictorCore {
         for name in index.names { out.put(name) }
         for model in models.all { out.put(model.parameters) }
         out.put(geometry.parameters)
+        out.put(sharpness)
         for ap in 0..<index.count { memory.write(ap, &out) }
         let order = directory.bySight
         out.put(UInt32(order.count))
@@ -143,6 +144,8 @@ extension PredictorCore {
         for _ in 0..<count { renumber.append(apNumber(try input.text())) }
         for model in models.all { model.parameters = try input.floats(model.parameterCount) }
         geometry.parameters = try input.floats(geometry.parameters.count)
+        sharpness = try input.float()
+        guard sharpness > 0.1, sharpness < 10 else { throw SnapshotReader.damaged }
         for ap in 0..<count { try memory.read(renumber[ap], renumber, &input) }
         let people = try input.count(of: 2)
         for _ in 0..<people {

@@ -42,7 +42,7 @@ package enum PredictorTraining {
         }
         var text = "/// Written by `PredictorTraining`; see docs/mobility.md for the data that it was trained on.\n"
         text += "enum InitialWeightsData {\n    static let models: [String] = [\n"
-        for model in predictor.core.models.all { text += quote(InitialWeights.encode(model.parameters), 8) + ",\n" }
+        for model in predictor.core.models.shipped { text += quote(InitialWeights.encode(model.parameters), 8) + ",\n" }
         text += "    ]\n\n    static let geometry =\n"
         text += quote(InitialWeights.encode(capped.map { FastMath.log($0) }), 8)
         return text + "\n}\n"

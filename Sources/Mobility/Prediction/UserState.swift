@@ -50,6 +50,10 @@ struct UserState {
     var pending: InlineArray<6, PassHandle> = .init(repeating: PassHandle())
     /// The same for the association in question, until it is learned.
     var staged = PassHandle()
+    /// Evidence on whether the user stays where they are, kept as long as that takes; the first is NaN where there is none.
+    var stay: InlineArray<12, Float> = .init(repeating: .nan)
+    /// The same for the association in question, until it is learned.
+    var stagedStay: InlineArray<12, Float> = .init(repeating: .nan)
     /// `PackedVisit`s, oldest first.
     var history: [UInt32] = []
     var lastTime = -Double.infinity
