@@ -2,7 +2,7 @@ import Testing
 
 @testable import Orchestrator
 
-@Suite("A bounded channel", .timeLimit(.minutes(1)))
+@Suite("A bounded channel", .timeLimit(.minutes(5)))
 struct BoundedChannelTests {
     @Test("delivers everything in order, whatever its size", arguments: [1, 2, 7, 1000])
     func order(limit: Int) async throws {

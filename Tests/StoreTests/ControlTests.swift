@@ -4,12 +4,12 @@ import Testing
 
 @testable import Orchestrator
 
-@Suite("The command line's socket", .timeLimit(.minutes(1)))
+@Suite("The command line's socket", .serialized, .timeLimit(.minutes(5)))
 struct ControlTests {
     @Test("answers calls and streams, and carries failures whole")
     func requests() async throws {
         try await withControl(Handler()) { path in
-            let client = try await ControlClient.connect(path: path, build: "test")
+            let client = try await ControlClient.connect(path: path, build: "test", limit: .seconds(60))
             #expect(client.greeting.host == "h1")
             #expect(try await client.call("echo", [1, 2]) == [1, 2])
             let error = try await failure(OrchestratorError.self) { try await client.call("fail", []) }
@@ -51,7 +51,7 @@ struct ControlTests {
             )
             #expect(left.status == 0, "\(left.text)")
             let second = try await ControlServer.start(path: path, greeting: greeting, handler: Handler())
-            let client = try await ControlClient.connect(path: path, build: "test")
+            let client = try await ControlClient.connect(path: path, build: "test", limit: .seconds(60))
             #expect(try await client.call("echo", [3]) == [3])
             await client.close()
             await second.stop(grace: .zero)
@@ -87,7 +87,7 @@ struct ControlTests {
         let (ends, ended) = AsyncStream<Void>.makeStream()
         let handler = Handler(waiting: { begin.yield() }, cancelled: { ended.yield() })
         try await withControl(handler) { path in
-            let client = try await ControlClient.connect(path: path, build: "test")
+            let client = try await ControlClient.connect(path: path, build: "test", limit: .seconds(60))
             let following = Task { try await client.stream("wait", []) { _ in } }
             for await _ in begun { break }
             following.cancel()

@@ -6,7 +6,7 @@ import X509
 
 @testable import Orchestrator
 
-@Suite("Joining a cluster", .timeLimit(.minutes(2)))
+@Suite("Joining a cluster", .serialized, .timeLimit(.minutes(5)))
 struct EnrolmentTests {
     @Test("gives a new host a certificate that the cluster's hosts accept")
     func joining() async throws {
@@ -17,7 +17,7 @@ struct EnrolmentTests {
             #expect(identity.cluster == enrolment.cluster.server.cluster)
             #expect(configuration == Array("welcome h2 at 10.0.0.2:7000".utf8))
             try await withServer(try await enrolment.cluster.serve([EchoPeer()])) { server in
-                let connections = PeerConnections(identity: identity, build: "test")
+                let connections = PeerConnections(identity: identity, build: "test", limits: .patient)
                 let peer = try await connections.connection(to: "h1", at: server.address)
                 #expect(try await peer.call("whoami", [], limit: .seconds(10)) == Array("h2".utf8))
                 await connections.close(grace: .zero)
@@ -133,7 +133,7 @@ struct EnrolmentTests {
             let fingerprint = cluster.authority.certificate.fingerprint
             let token = JoinToken(fingerprint: fingerprint, address: try server.address)
             let error = try await failure(OrchestratorError.self) {
-                try await Enrolment.join(token, host: "h3", address: "10.0.0.3:7000", build: "test")
+                try await Enrolment.join(token, host: "h3", address: "10.0.0.3:7000", build: "test", limits: .patient)
             }
             #expect(error.cause.contains("certificate"), "\(error)")
         }
@@ -231,7 +231,7 @@ private struct EnrolmentFixture: Sendable {
             address: "10.0.0.2:7000",
             build: "test",
             key: key,
-            limits: ConnectionLimits(connect: .seconds(20), call: .seconds(20))
+            limits: .patient
         )
     }
 }

@@ -6,7 +6,7 @@ import Testing
 @testable import Orchestrator
 
 /// What the network adds to the store.
-@Suite("The remote store", .timeLimit(.minutes(2)))
+@Suite("The remote store", .serialized, .timeLimit(.minutes(5)))
 struct RemoteStoreTests {
     @Test("goes on with a watch after its server died, with a fresh snapshot and no change lost")
     func watchOverRestart() async throws {
@@ -15,7 +15,7 @@ struct RemoteStoreTests {
         let connections = cluster.connections()
         let first = try await cluster.serve([StoreService(store)])
         let address = try first.address
-        let remote = RemoteStore(connections: connections, host: "h1", at: address)
+        let remote = RemoteStore(connections: connections, host: "h1", at: address, limit: .seconds(240))
         var events = remote.watch(prefix: "smi/").makeAsyncIterator()
         #expect(try await events.next() == .snapshot([], revision: 0))
         try await store.put("smi/a", [1], expect: .any)
@@ -42,7 +42,7 @@ struct RemoteStoreTests {
         let store = SilentStore { arrived.yield() }
         let server = try await cluster.serve([StoreService(store)])
         let connections = cluster.connections()
-        let remote = RemoteStore(connections: connections, host: "h1", at: try server.address, limit: .seconds(30))
+        let remote = RemoteStore(connections: connections, host: "h1", at: try server.address, limit: .seconds(240))
         let write = Task { try await remote.put("k", [1], expect: .absent) }
         for await _ in arrivals { break }
         await server.stop(grace: .zero)
@@ -65,7 +65,7 @@ struct RemoteStoreTests {
             let address = try server.address
             // Connected first, so that the limit is spent on the write.
             _ = try await connections.connection(to: "h1", at: address)
-            let remote = RemoteStore(connections: connections, host: "h1", at: address, limit: .seconds(4))
+            let remote = RemoteStore(connections: connections, host: "h1", at: address, limit: .seconds(6))
             let write = Task { try await remote.put("k", [1], expect: .absent) }
             for await _ in arrivals { break }
             let error = try await failure(StoreError.self) { try await write.value }
@@ -111,9 +111,12 @@ struct RemoteStoreTests {
         let first = try await cluster.serve([StoreService(store)])
         let address = try first.address
         let connections = cluster.connections()
-        let remote = RemoteStore(connections: connections, host: "h1", at: address, limit: .seconds(60))
+        let remote = RemoteStore(connections: connections, host: "h1", at: address, limit: .seconds(240))
         try await remote.put("k", [1], expect: .absent)
+        let connection = try await connections.connection(to: "h1", at: address)
         await first.stop(grace: .zero)
+        // A write on a connection that is just breaking would rightly be in doubt.
+        await connection.waitUntilBroken()
         let write = Task { try await remote.put("k", [2], expect: .revision(1)) }
         let read = Task { try await remote.get("other") }
         try await withServer(try await cluster.serve([StoreService(store)], port: address.port)) { _ in

@@ -6,7 +6,7 @@ import Testing
 @testable import Orchestrator
 
 /// What only the store on disk has to do.
-@Suite("The SQLite store", .timeLimit(.minutes(2)))
+@Suite("The SQLite store", .serialized, .timeLimit(.minutes(5)))
 struct SQLiteStoreTests {
     @Test("keeps entries and the revision when it is closed and opened again")
     func reopening() async throws {

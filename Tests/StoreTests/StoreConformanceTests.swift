@@ -4,7 +4,7 @@ import Testing
 @testable import Orchestrator
 
 /// What every implementation of the cluster store must do, in process and over the network.
-@Suite("Every cluster store", .timeLimit(.minutes(5)))
+@Suite("Every cluster store", .serialized, .timeLimit(.minutes(10)))
 struct StoreConformanceTests {
     @Test("gives back what was put, and nil for what was not", arguments: StoreKind.allCases)
     func getAndPut(kind: StoreKind) async throws {

@@ -5,6 +5,11 @@ import Testing
 
 @testable import Orchestrator
 
+extension ConnectionLimits {
+    /// For tests: a busy machine must not look like a broken peer.
+    static let patient = ConnectionLimits(connect: .seconds(60), call: .seconds(60))
+}
+
 /// A directory that goes away with its test.
 struct TemporaryDirectory {
     let path: String
@@ -51,7 +56,7 @@ struct TestCluster {
         )
     }
 
-    func connections(limits: ConnectionLimits = ConnectionLimits(connect: .seconds(10))) -> PeerConnections {
+    func connections(limits: ConnectionLimits = .patient) -> PeerConnections {
         PeerConnections(identity: client, build: "test", limits: limits)
     }
 }
@@ -107,7 +112,7 @@ enum StoreKind: String, CaseIterable, CustomTestStringConvertible {
         let cluster = try TestCluster()
         return try await withServer(try await cluster.serve([StoreService(store)])) { server in
             let connections = cluster.connections()
-            let remote = RemoteStore(connections: connections, host: "h1", at: try server.address, limit: .seconds(30))
+            let remote = RemoteStore(connections: connections, host: "h1", at: try server.address, limit: .seconds(120))
             do {
                 let value = try await body(remote)
                 await connections.close(grace: .zero)

@@ -5,7 +5,7 @@ import Testing
 @testable import Orchestrator
 
 /// Figures, printed and not judged: machines differ.
-@Suite("Figures of the transport", .serialized, .timeLimit(.minutes(5)))
+@Suite("Figures of the transport", .serialized, .timeLimit(.minutes(10)))
 struct TransportFigures {
     @Test("unary call and store requests over mutual TLS")
     func unaryLatency() async throws {
@@ -19,8 +19,8 @@ struct TransportFigures {
                 connection = try await connections.connection(to: "h1", at: server.address)
             }
             let peer = try #require(connection)
-            let calls = try await spread(300) { _ = try await peer.call("echo", [1, 2, 3], limit: .seconds(10)) }
-            let remote = RemoteStore(connections: connections, host: "h1", at: try server.address)
+            let calls = try await spread(300) { _ = try await peer.call("echo", [1, 2, 3], limit: .seconds(60)) }
+            let remote = RemoteStore(connections: connections, host: "h1", at: try server.address, limit: .seconds(60))
             let puts = try await spread(300) { try await remote.put("k", [1, 2, 3], expect: .any) }
             let gets = try await spread(300) { _ = try await remote.get("k") }
             await connections.close(grace: .zero)
