@@ -89,6 +89,7 @@ struct CriuPageInTests {
             ["/bin/sh", "-c", "exec \"$@\" </dev/null >/dev/null 2>&1", "sh", program, "16", report],
             newSession: true
         )
+        defer { kill(launched, SIGKILL) }
         var status: Int32 = 0
         #expect(answer(report) == "0 \(UInt64(3 * 512) * 2_654_435_761 + 1)")
         let tracker = DirtyTracker()
@@ -127,7 +128,6 @@ struct CriuPageInTests {
             TestCriu.arguments(["restore", "-d", "--lazy-pages", "-o", "restore.log"] + options)
         )
         try #require(restored == 0, "restore: \(text(images + "/restore.log"))")
-        defer { kill(launched, SIGKILL) }
         #expect(log.wait(for: .restored))
         #expect(log.wait(for: .complete(pid: launched)))
         let answer = check(launched, report)

@@ -173,6 +173,7 @@ struct PageServerTests {
         while servers < 12, waitpid(child, &status, WNOHANG) == 0 {
             usleep(UInt32.random(in: 1000...20000, using: &generator))
             server?.stop()
+            while server?.isStopped == false { usleep(500) }
             server = nil
             usleep(20_000)
             keeper = try PageKeeper.connect(to: socket)

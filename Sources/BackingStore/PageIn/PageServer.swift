@@ -91,6 +91,9 @@ package final class PageServer: Sendable {
         control.enqueue { [loop] in loop.isStopping = true }
     }
 
+    /// Whether a stopped server's thread has ended: only then may another take over.
+    package var isStopped: Bool { loop.isEnded }
+
     deinit {
         stop()
     }

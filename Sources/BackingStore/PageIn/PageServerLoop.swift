@@ -14,6 +14,10 @@ final class PageServerLoop: @unchecked Sendable {
     private let sources: @Sendable (pid_t) -> PageSource?
     private let onEvent: @Sendable (PageServer.Event) -> Void
     private let isStarted = Atomic(false)
+    private let ended = Atomic(false)
+
+    /// The thread has touched its last descriptor.
+    var isEnded: Bool { ended.load(ordering: .acquiring) }
 
     var listening: Descriptor?
     var isStopping = false
@@ -66,6 +70,7 @@ final class PageServerLoop: @unchecked Sendable {
         spaces = []
         connections = []
         listening = nil
+        ended.store(true, ordering: .releasing)
     }
 
     /// Waits for something to do, unless there are pages to push.
