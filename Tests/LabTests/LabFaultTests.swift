@@ -84,6 +84,28 @@ extension LabRootTests {
             }
         }
 
+        @Test(arguments: ["holder", "cgroup"]) func aHostThatDiedOtherwiseIsMadeAgain(_ way: String) throws {
+            try LabFixture.with("died") { fixture in
+                let before = try fixture.up(2)
+                let host = CgroupTree(fixture.layout.cgroup(of: "host2"))
+                let holder = try #require(before.hosts[1].holder)
+                if way == "holder" {
+                    kill(holder, SIGKILL)
+                } else {
+                    try FileContents.write("1", to: #require(host.unified) + "/cgroup.kill")
+                }
+                waitpid(holder, nil, 0)
+                #expect(fixture.lab.status().hosts[1].state == "down")
+                let after = try fixture.up(2)
+                #expect(after.state == "up")
+                #expect(after.hosts[1].daemon != before.hosts[1].daemon)
+                // Nothing of the old host is left beside the new one.
+                let daemons = host.child("daemon").processes().compactMap { ProcessStat(pid: $0) }
+                #expect(daemons.filter { $0.name == "smirun" }.count == 1)
+                #expect(try fixture.reaches("host1", "10.77.0.2"))
+            }
+        }
+
         @Test func aLinkCanBeCutRestoredAndSlowed() throws {
             try LabFixture.with("cut") { fixture in
                 try fixture.up(2)

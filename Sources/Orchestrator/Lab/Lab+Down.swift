@@ -57,6 +57,23 @@ extension Lab {
         )
     }
 
+    /// Ends all that runs on a host.
+    func end(_ host: LabHost) throws(LabError) {
+        let cgroup = CgroupTree(layout.cgroup(of: host.name))
+        let left = cgroup.endProcesses(before: .now + .seconds(10))
+        if let holder = host.holder { waitpid(holder.pid, nil, WNOHANG) }
+        // Not only to be tidy: what is started into a cgroup that cgroup.kill was written to is killed at birth (Linux
+        // 6.18).
+        guard left.isEmpty, cgroup.remove(before: .now + .seconds(5)).isEmpty else {
+            let what = left.first.map { "process \($0.pid)" } ?? "a cgroup"
+            throw LabError(
+                .notRemoved,
+                cause: "\(what) of \(host.name) does not go away",
+                remedy: "it waits in the kernel; try again"
+            )
+        }
+    }
+
     /// Reaps those of the lab's processes that this very process started.
     private func reap(_ record: LabRecord) {
         let supervisor = RecordFile.load(SupervisorRecord.self, from: layout.supervisorRecord)?.process

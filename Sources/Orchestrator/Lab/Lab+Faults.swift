@@ -59,7 +59,7 @@ extension Lab {
             var record = try record()
             let target = try record.host(host)
             let index = target.index - 1
-            record.hosts[index].isKilled = true
+            record.hosts[index].isOff = true
             record.revision += 1
             try RecordFile.store(record, at: layout.record)
             // A supervisor that does not know yet would start a daemon in what is being killed.
@@ -71,24 +71,8 @@ extension Lab {
         }
     }
 
-    private func end(_ host: LabHost) throws(LabError) {
-        let cgroup = CgroupTree(layout.cgroup(of: host.name))
-        let left = cgroup.endProcesses(before: .now + .seconds(10))
-        if let holder = host.holder { waitpid(holder.pid, nil, WNOHANG) }
-        // Not only to be tidy: what is started into a cgroup that cgroup.kill was written to is killed at birth (Linux
-        // 6.18).
-        guard left.isEmpty, cgroup.remove(before: .now + .seconds(5)).isEmpty else {
-            let what = left.first.map { "process \($0.pid)" } ?? "a cgroup"
-            throw LabError(
-                .notRemoved,
-                cause: "\(what) of \(host.name) does not go away",
-                remedy: "it waits in the kernel; try again"
-            )
-        }
-    }
-
     /// Waits until the supervisor has acted on a record, or it is clear that none will.
-    private func awaitSupervisor(revision: Int) {
+    func awaitSupervisor(revision: Int) {
         let deadline = ContinuousClock.now + .seconds(5)
         guard WakeUp.send(layout.supervisorPipe) else { return }
         while ContinuousClock.now < deadline {

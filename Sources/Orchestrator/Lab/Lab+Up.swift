@@ -137,27 +137,38 @@ extension Lab {
         let missing = record.hosts.indices.filter { !record.hosts[$0].isAlive }
         if missing.isEmpty && !fabricIsNew { return }
         progress("making \(missing.count == 1 ? "1 host" : "\(missing.count) hosts")")
+        // Not before it has its link is a host one that the supervisor can start anything on.
+        for index in missing { record.hosts[index].isOff = true }
+        record.revision += 1
+        try RecordFile.store(record, at: layout.record)
+        awaitSupervisor(revision: record.revision)
+        // Of a host that lost its holder only, the rest still runs, in namespaces that nobody can enter any more.
+        for index in missing { try end(record.hosts[index]) }
         let fabricStart = fabricIsNew ? try namespaces.beginFabric() : nil
         var starts: [(Int, LabNamespaces.Start)] = []
         for index in missing { starts.append((index, try namespaces.begin(record.hosts[index]))) }
         if let fabricStart { record.fabric = try namespaces.finish(fabricStart) }
-        for (index, start) in starts {
-            record.hosts[index].holder = try namespaces.finish(start)
-            record.hosts[index].isKilled = false
+        for (index, start) in starts { record.hosts[index].holder = try namespaces.finish(start) }
+        try RecordFile.store(record, at: layout.record)
+        // A new fabric has no link yet, whatever hosts still live.
+        let unconnected = fabricIsNew ? Array(record.hosts.indices) : missing
+        try connect(unconnected.map { record.hosts[$0] }, record, fabricIsNew: fabricIsNew)
+        for index in unconnected {
+            record.hosts[index].isCut = false
+            record.hosts[index].isOff = false
         }
         try RecordFile.store(record, at: layout.record)
+    }
+
+    private func connect(_ hosts: [LabHost], _ record: LabRecord, fabricIsNew: Bool) throws(LabError) {
         guard let holder = record.fabric else { return }
         let fabric = LabFabric(fabric: holder, isDelayed: record.plan.delay > 0)
         if fabricIsNew {
             try fabric.makeBridge()
         } else {
-            for index in missing { try fabric.disconnect(record.hosts[index]) }
+            for host in hosts { try fabric.disconnect(host) }
         }
-        // A new fabric has no link yet, whatever hosts still live.
-        let unconnected = fabricIsNew ? Array(record.hosts.indices) : missing
-        try fabric.connect(unconnected.map { record.hosts[$0] })
-        for index in unconnected { record.hosts[index].isCut = false }
-        try RecordFile.store(record, at: layout.record)
+        try fabric.connect(hosts)
     }
 
     /// Starts the supervisor unless one runs.

@@ -11,8 +11,8 @@ package struct LabHost: Codable, Sendable, Equatable {
     package var holder: ProcessIdentity?
     /// Whether the supervisor is to run its daemon: not before the host has joined the cluster.
     package var wantsDaemon = false
-    /// Whether it was killed as a whole, and not made again since.
-    package var isKilled = false
+    /// Whether nothing is to run on it: it was killed as a whole, or is not complete yet.
+    package var isOff = false
     /// Whether it has joined the cluster, which it does once.
     package var isMember = false
     /// Its link's rate, each way.

@@ -81,7 +81,7 @@ package final class LabSupervisor {
     ///
     /// Its link does so from the start, as the host joins the cluster over it.
     private func tasks(of host: LabHost) -> [SupervisedTask] {
-        if host.isKilled { return [] }
+        if host.isOff { return [] }
         let link = lab.plan.delay > 0 ? [SupervisedTask(host: host.name, role: .link)] : []
         return link + (host.wantsDaemon ? [SupervisedTask(host: host.name, role: .daemon)] : [])
     }
