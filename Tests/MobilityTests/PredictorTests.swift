@@ -21,7 +21,7 @@ import Testing
 
     @Test func saysProbabilitiesThatComeTrue() throws {
         let ours = try #require(Self.evaluation.scores.first)
-        #expect((ours.calibrationError ?? 1) < 0.12)
+        #expect((ours.calibrationError ?? 1) < 0.06)
     }
 
     @Test func worksWithoutPositions() throws {

@@ -31,6 +31,8 @@ extension PredictorCore {
         let numbers = pool.numbers(place)
         var hit = -1
         for c in 0..<count where numbers[SampleLayout.candidates + c] == ap { hit = c }
+        let said = pool.headers[place].said
+        if dwell < 180, said > 0 { calibration.learn(said, cameTrue: hit == pool.headers[place].first) }
         guard hit >= 0 else {
             missing += 1
             return

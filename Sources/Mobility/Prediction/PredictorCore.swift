@@ -13,6 +13,7 @@ package struct PredictorCore {
     /// What scores are multiplied with before they become probabilities; learned faster than the weights, so that a
     /// network unlike those trained on is calibrated soon.
     var sharpness: Float = 1
+    var calibration = Calibration()
     /// The prediction last prepared.
     var outcome = Outcome()
     package var trained = 0
@@ -67,11 +68,30 @@ package struct PredictorCore {
         )
         for c in 0..<count { scratch.probability[c] *= sharpness }
         ScoringNetwork.softmax(scratch.probability, count)
+        correctFirst(place, count)
         describeDwell(track, totals, place)
         rank(track, place)
         anticipate(user, track, totals, place, leads)
         users[user].staged = handle
         for f in 0..<SampleLayout.stayCount { users[user].stagedStay[f] = values[SampleLayout.stay + f] }
+    }
+
+    /// Gives the first candidate its corrected probability, and the others what is left in proportion.
+    private func correctFirst(_ place: Int, _ count: Int) {
+        let probability = scratch.probability
+        var first = 0
+        for c in 0..<count where probability[c] > probability[first] { first = c }
+        pool.headers[place].first = first
+        guard count > 1 else { return }
+        let said = probability[first]
+        pool.headers[place].said = said
+        var second: Float = 0
+        for c in 0..<count where c != first { second = max(second, probability[c]) }
+        // The first stays the first.
+        let least = second / (1 - said + second)
+        let right = max(calibration.correct(said), least)
+        let rest = (1 - right) / max(1 - said, 1e-6)
+        for c in 0..<count { probability[c] = c == first ? right : probability[c] * rest }
     }
 
     /// Puts the candidates in order and estimates when.

@@ -129,6 +129,7 @@ extension PredictorCore {
         for model in models.all { out.put(model.parameters) }
         out.put(geometry.parameters)
         out.put(sharpness)
+        out.put(calibration.parameters)
         for ap in 0..<index.count { memory.write(ap, &out) }
         let order = directory.bySight
         out.put(UInt32(order.count))
@@ -146,6 +147,7 @@ extension PredictorCore {
         geometry.parameters = try input.floats(geometry.parameters.count)
         sharpness = try input.float()
         guard sharpness > 0.1, sharpness < 10 else { throw SnapshotReader.damaged }
+        calibration.parameters = try input.floats(calibration.parameters.count)
         for ap in 0..<count { try memory.read(renumber[ap], renumber, &input) }
         let people = try input.count(of: 2)
         for _ in 0..<people {

@@ -34,6 +34,9 @@ final class SamplePool {
         var serial: UInt32 = 0
         var count = 0
         var leads = 0
+        /// The most probable candidate, and its probability before it was corrected.
+        var first = 0
+        var said: Float = 0
         var lead: InlineArray<2, Float> = .init(repeating: 0)
         var horizonCount: InlineArray<2, Int> = .init(repeating: 0)
     }
