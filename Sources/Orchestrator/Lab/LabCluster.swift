@@ -80,36 +80,42 @@ struct LabCluster {
         guard let first = record.hosts.first, let holder = first.holder else { return }
         let deadline = ContinuousClock.now + .seconds(30) + .seconds(names.count)
         let socket = layout.reach(LabLayout.sockets[0], holder: holder.pid)
-        var missing = names
+        var answer = Answer(ready: [], problem: "it has no socket yet")
         while true {
             let supervised = RecordFile.load(SupervisorRecord.self, from: layout.supervisorRecord)
             // A daemon just killed may be listed as ready for a while: it must also run.
-            missing = names.filter { !(supervised?.daemons[$0]?.isAlive ?? false) }
-            if missing.isEmpty, access(socket, F_OK) == 0 {
-                missing = try names.filter(listed(first).notReady)
+            var missing = names.filter { !(supervised?.daemons[$0]?.isAlive ?? false) }
+            if missing.isEmpty {
+                if access(socket, F_OK) == 0 { answer = try ask(first) }
+                missing = names.filter { !answer.ready.contains($0) }
                 if missing.isEmpty { return }
             }
             try refuseFailing(supervised, missing)
-            guard ContinuousClock.now < deadline else { throw notReady(missing) }
+            guard ContinuousClock.now < deadline else { throw notReady(missing, answer.problem) }
             // A daemon has no way to announce that it is ready but to answer; asking costs it a millisecond.
             poll(nil, 0, 20)
         }
     }
 
+    /// What the first host's daemon says.
     private struct Answer {
+        /// Hosts that answer it.
         let ready: Set<String>
-
-        func notReady(_ name: String) -> Bool { !ready.contains(name) }
+        /// Why it said nothing.
+        let problem: String?
     }
 
-    /// The hosts that answer, as the first host's daemon sees them; none while it does not answer itself.
-    private func listed(_ first: LabHost) throws(LabError) -> Answer {
+    private func ask(_ first: LabHost) throws(LabError) -> Answer {
         let command = try lab.command(on: first, [lab.binary, "host", "ls", "-o", "json"])
         let result = try during("running \(lab.binary)") { () throws(SyscallError) in
             try command.run(timeout: .seconds(5))
         }
-        let hosts = (try? JSONDecoder().decode([Listed].self, from: Data(result.output.utf8))) ?? []
-        return Answer(ready: Set(result.status == 0 ? hosts.filter { $0.state == "ready" }.map(\.name) : []))
+        let hosts = try? JSONDecoder().decode([Listed].self, from: Data(result.output.utf8))
+        guard let hosts, result.status == 0 else {
+            let reason = result.timedOut ? "no answer within 5 s" : result.error.trimmed.tail(lines: 2)
+            return Answer(ready: [], problem: "`smirun host ls` on \(first.name) says: \(reason)")
+        }
+        return Answer(ready: Set(hosts.filter { $0.state == "ready" }.map(\.name)), problem: nil)
     }
 
     /// Does not wait for a daemon that ends each time it is started.
@@ -126,11 +132,11 @@ struct LabCluster {
         }
     }
 
-    private func notReady(_ names: [String]) -> LabError {
+    private func notReady(_ names: [String], _ problem: String?) -> LabError {
         let name = names.first ?? ""
         return LabError(
             .timedOut,
-            cause: "not ready in time: \(names.joined(separator: ", "))",
+            cause: "not ready in time: \(names.joined(separator: ", "))" + (problem.map { "; \($0)" } ?? ""),
             remedy: "the log of its daemon says why: \(layout.files(of: name).log)",
             log: logTail(name)
         )
