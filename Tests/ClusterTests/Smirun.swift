@@ -65,6 +65,19 @@ struct Smirun: Sendable {
             .trimmingCharacters(in: .whitespacesAndNewlines)
     }
 
+    /// Runs a program inside with any bytes as its input and returns what it printed.
+    func execute(_ user: String, _ argv: [String], input: [UInt8]) async throws -> String {
+        let file = "/tmp/smirun-test-input-\(UUID().uuidString)"
+        try Data(input).write(to: URL(fileURLWithPath: file))
+        defer { try? FileManager.default.removeItem(atPath: file) }
+        return try await offload { [self] in
+            let redirected = ["sh", "-c", "exec \"$@\" < \(file)", "sh", Self.binary, "exec", user, "--"] + argv
+            var command = HelperCommand(redirected)
+            if let socket { command.environment.append("SMIRUN_SOCKET=\(socket)") }
+            return try command.run(timeout: .seconds(60)).output
+        }
+    }
+
     /// Where an SMI is.
     func host(of user: String) async throws -> String {
         let view = try JSONDecoder().decode(Inspected.self, from: Data(try await expect("inspect", user, "-o", "json").utf8))
