@@ -121,7 +121,23 @@ import Testing
         _ = machine.on(.inputEnded)
         _ = machine.on(.disconnected)
         _ = machine.on(.connected)
-        #expect(machine.on(opened(received: 400)) == [.sendInput(offset: 400, count: 600), .sendEnd(offset: 1000)])
+        #expect(
+            machine.on(opened(received: 400))
+                == [.forgetInput(before: 400), .sendInput(offset: 400, count: 600), .sendEnd(offset: 1000)]
+        )
+    }
+
+    @Test func goesOnReadingWhenTheAcknowledgementOfAllInputWasLost() {
+        var machine = openedMachine()
+        _ = machine.on(.inputAcknowledged(offset: 0, limit: 256 << 10))
+        _ = machine.on(.inputRead(256 << 10))
+        #expect(machine.inputRoom == 0)
+        _ = machine.on(.disconnected)
+        _ = machine.on(.connected)
+        #expect(machine.on(opened(received: 256 << 10, limit: 512 << 10)) == [.forgetInput(before: 256 << 10)])
+        #expect(machine.inputRoom == 256 << 10)
+        // The acknowledgement that comes later tells nothing new.
+        #expect(machine.on(.inputAcknowledged(offset: 1000, limit: 512 << 10)) == [])
     }
 
     @Test func keepsInputReadWhileAway() {

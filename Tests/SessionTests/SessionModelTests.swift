@@ -4,7 +4,8 @@ import Testing
 
 /// A model of smi-init's half of the protocol, with a program that turns input into output.
 private struct ModelInit {
-    static let window: UInt64 = 500
+    /// smi-init's largest window, which is also all that a client keeps.
+    static let window: UInt64 = 256 << 10
     static let ring: UInt64 = 700
 
     var started = 0
@@ -151,7 +152,7 @@ private struct World {
 
     init(seed: UInt64) {
         var generator = FaultyRelay.Generator(state: seed)
-        inputTotal = UInt64.random(in: 0..<4000, using: &generator)
+        inputTotal = UInt64.random(in: 0..<2_000_000, using: &generator)
         inputLeft = inputTotal
         model = ModelInit(totals: (0..<2).map { _ in UInt64.random(in: 0..<5000, using: &generator) })
         self.generator = generator
@@ -224,7 +225,7 @@ private struct World {
     private mutating func readInput() {
         let room = UInt64(client.inputRoom)
         if inputLeft > 0, room > 0 {
-            let count = UInt64.random(in: 1...min(inputLeft, room, 400), using: &generator)
+            let count = UInt64.random(in: 1...min(inputLeft, room, 130_000), using: &generator)
             inputLeft -= count
             feed(.inputRead(Int(count)))
         } else if inputLeft == 0, !inputEnded, client.session != nil {

@@ -21,6 +21,7 @@ package struct InitEndpoint: Sendable, Equatable {
 package enum InitConnection {
     private static let version: UInt16 = 1
     private static let welcomeSize = 16
+    private static let attempts = 3
 
     /// Connects and authenticates; the connection can then be given to anybody, who sends one request on it.
     ///
@@ -29,11 +30,24 @@ package enum InitConnection {
         _ endpoint: InitEndpoint,
         timeout: Duration = .seconds(2)
     ) throws(IsolationError) -> Descriptor {
-        let what = "\(endpoint.address) port \(endpoint.port)"
         let deadline = ContinuousClock.now + timeout
+        for _ in 0..<attempts {
+            if let socket = try greet(endpoint, deadline) { return socket }
+        }
+        throw .brokenGreeting(name(endpoint))
+    }
+
+    /// A connection that has been welcomed; nil where smi-init closed it instead: the secret is wrong, or another request
+    /// has just ended every connection.
+    private static func greet(
+        _ endpoint: InitEndpoint,
+        _ deadline: ContinuousClock.Instant
+    ) throws(IsolationError) -> Descriptor? {
+        let what = name(endpoint)
         let socket: Descriptor
         do {
-            socket = try StreamSocket.connect(address: endpoint.address, port: endpoint.port, timeout: timeout)
+            let left = max(deadline - .now, .zero)
+            socket = try StreamSocket.connect(address: endpoint.address, port: endpoint.port, timeout: left)
         } catch {
             throw .unreachable(what, error)
         }
@@ -42,14 +56,18 @@ package enum InitConnection {
         hello.integer(version)
         hello.integer(version)
         hello.raw(endpoint.secret)
-        // A new connection's buffer takes 40 bytes at once.
+        // A new connection's buffer takes 40 bytes at once, or the connection is gone already.
         guard hello.bytes.withUnsafeBytes({ StreamSocket.send(socket, $0) }) == .moved(hello.bytes.count) else {
-            throw .unreachable(what, SyscallError("send"))
+            return nil
         }
-        try readWelcome(socket, what, deadline)
+        guard try readWelcome(socket, what, deadline) else { return nil }
         var one: Int32 = 1
         setsockopt(socket.raw, Int32(IPPROTO_TCP), TCP_NODELAY, &one, socklen_t(MemoryLayout<Int32>.size))
         return socket
+    }
+
+    private static func name(_ endpoint: InitEndpoint) -> String {
+        "\(endpoint.address) port \(endpoint.port)"
     }
 
     /// Has smi-init end every connection, and returns when it has: what a freeze wants.
@@ -66,27 +84,29 @@ package enum InitConnection {
         // The answer, then EOF: smi-init has closed this connection too.
         let answer = readToEnd(socket, limit: FrameHeader.size, deadline)
         guard answer == FrameHeader.frame(.quiesced) else {
-            throw .unreachable("\(endpoint.address) port \(endpoint.port)", SyscallError("recv", code: ETIMEDOUT))
+            throw .unreachable(name(endpoint), SyscallError("recv", code: ETIMEDOUT))
         }
     }
 
+    /// Whether smi-init welcomed us; false where it closed the connection.
     private static func readWelcome(
         _ socket: Descriptor,
         _ what: String,
         _ deadline: ContinuousClock.Instant
-    ) throws(IsolationError) {
+    ) throws(IsolationError) -> Bool {
         var welcome: [UInt8] = []
         while welcome.count < welcomeSize {
             guard let piece = read(socket, welcomeSize - welcome.count, deadline) else {
                 throw .unreachable(what, SyscallError("recv", code: ETIMEDOUT))
             }
-            guard !piece.isEmpty else { throw .brokenGreeting(what) }
+            if piece.isEmpty { return false }
             welcome += piece
         }
         var reader = ByteReader(welcome)
         guard reader.raw(4) == Array("SMI1".utf8), reader.integer(UInt16.self) == version else {
             throw .brokenGreeting(what)
         }
+        return true
     }
 
     /// Everything up to the end of the connection, which must come within the time and `limit` bytes; else nil.

@@ -129,8 +129,15 @@ package struct SessionClientStateMachine: Sendable {
         }
         link = .open
         session = opened.session
+        var effects: [SessionEffect] = []
+        // What smi-init has is safe there, even where its acknowledgement was lost: without this the input could stay
+        // full for ever.
+        if !isFirst, opened.inputReceived > inputAcknowledged {
+            inputAcknowledged = opened.inputReceived
+            effects.append(.forgetInput(before: opened.inputReceived))
+        }
         adopt(opened, isFirst: isFirst)
-        var effects: [SessionEffect] = opened.dropped > 0 ? [.reportDropped(opened.dropped)] : []
+        if opened.dropped > 0 { effects.append(.reportDropped(opened.dropped)) }
         // Acknowledgements that were lost with the connection could hold the program up for ever.
         for stream in [SessionStream.output, .error] { effects += acknowledge(stream, always: true) }
         for (stream, output) in outputs.sorted(by: { $0.key.rawValue < $1.key.rawValue }) where output.closed {
