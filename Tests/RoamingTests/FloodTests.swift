@@ -27,7 +27,7 @@ import Testing
             let flood = Flood(port: port, packets: Self.rubbish())
             try await Task.sleep(for: .milliseconds(500))
             let before = residentMemory()
-            let good = 100
+            let good = 50
             let latencies = await Self.askOnThread(port: port, count: good)
             let growth = residentMemory() - before
             let (sent, seconds) = await flood.stop()
