@@ -120,6 +120,11 @@ let package = Package(
             swiftSettings: ours
         ),
         .testTarget(
+            name: "CheckpointTests",
+            dependencies: ["Isolation", "LinuxSystem", "CLinux"],
+            swiftSettings: ours
+        ),
+        .testTarget(
             name: "ClusterTests",
             dependencies: ["Orchestrator", "Isolation", "IsolationProbe", "LinuxSystem", "smirun"],
             swiftSettings: ours
