@@ -35,7 +35,8 @@ struct ImageTests {
         let start = ContinuousClock.now
         let first = try fixture.builder.build(String(Self.busybox))
         let took = ContinuousClock.now - start
-        let again = try Fixture().builder.build(String(Self.busybox))
+        let other = try Fixture()
+        let again = try other.builder.build(String(Self.busybox))
         #expect(first.digest == again.digest)
         #expect(first.name == "busybox" && fixture.store.list() == [first])
         try fixture.store.verify("busybox")
