@@ -81,6 +81,11 @@ package final class SessionBroker: Sendable {
     /// Returns when smi-init has closed all of them (a millisecond), or after 50 ms: an SMI that does not answer is
     /// frozen or dead, and has to be stopped all the same.
     package func closeAll(_ user: String) async {
+        await closeAll(user, at: resolver.endpoint(user))
+    }
+
+    /// `closeAll` for a caller that knows where smi-init listens; nil: not on this host.
+    package func closeAll(_ user: String, at endpoint: InitEndpoint?) async {
         let ended = state.withLock { state in
             let found = state.clients.filter {
                 if case .serving(user, _) = $0.value.stage { true } else { false }
@@ -90,7 +95,7 @@ package final class SessionBroker: Sendable {
         }
         ended.forEach(end)
         poke()
-        guard let endpoint = await resolver.endpoint(user) else { return }
+        guard let endpoint else { return }
         // Also ends what an earlier daemon gave away, and what a stopped command line holds on to.
         try? await offload { try InitConnection.quiesce(endpoint) }
     }

@@ -127,6 +127,10 @@ extension SessionClient {
             guard StreamSocket.wait(stream, for: POLLOUT, atMost: deadline - .now) else { return }
             sendOutgoing()
         }
+        // smi-init ends the connection once it has forgotten the session; a relay must not be cut before that.
+        if case .exited = machine.outcome, let stream = link?.stream {
+            _ = StreamSocket.wait(stream, for: POLLIN, atMost: Self.goodbyeWithin)
+        }
     }
 
     // MARK: Local output

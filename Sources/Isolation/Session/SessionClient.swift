@@ -75,6 +75,7 @@ package final class SessionClient {
     }
 
     static let detachWithin = Duration.seconds(5)
+    static let goodbyeWithin = Duration.milliseconds(200)
     static let holdKeyFor = Duration.milliseconds(500)
     static let firstDelay = Duration.milliseconds(5)
     static let longestDelay = Duration.milliseconds(500)

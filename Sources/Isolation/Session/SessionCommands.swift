@@ -69,7 +69,7 @@ package enum SessionCommands {
         client.onDropped = { say("smirun: \($0) bytes of older output are gone\r\n") }
         let result = try client.run()
         terminal.restore()
-        if case .detached(let number) = result.outcome { say("smirun: left session \(number), which goes on\n") }
+        if case .detached(let number) = result.outcome { say("\nsmirun: left session \(number), which goes on\n") }
         return try exitStatus(of: result, program: argv.first ?? "the login shell")
     }
 

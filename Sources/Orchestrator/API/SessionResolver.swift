@@ -46,8 +46,8 @@ final class BrokerGate: SessionGate {
     }
 
     func closeAll(_ spec: SandboxSpec) async {
-        if let broker = broker.withLock({ $0 }) { return await broker.closeAll(spec.user) }
         let endpoint = InitEndpoint(address: spec.address.ipv4, secret: spec.secret)
+        if let broker = broker.withLock({ $0 }) { return await broker.closeAll(spec.user, at: endpoint) }
         // What an earlier daemon gave away.
         try? await offload { try InitConnection.quiesce(endpoint) }
     }
