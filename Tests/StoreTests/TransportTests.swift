@@ -227,6 +227,28 @@ struct TransportTests {
         await connections.close(grace: .zero)
     }
 
+    @Test("may arrive while a server stops, at any moment")
+    func arrivalsDuringShutdown() async throws {
+        let cluster = try TestCluster()
+        for round in 0..<20 {
+            let server = try await cluster.serve([EchoPeer()])
+            let address = try server.address
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                for _ in 0..<3 {
+                    group.addTask {
+                        let connections = cluster.connections()
+                        // Whether it comes in time depends on the moment; that the server ends does not.
+                        let connection = try? await connections.connection(to: "h1", at: address)
+                        _ = try? await connection?.call("echo", [1], limit: .seconds(60))
+                        await connections.close(grace: .zero)
+                    }
+                }
+                group.addTask { await server.stop(grace: .milliseconds(round)) }
+                try await group.waitForAll()
+            }
+        }
+    }
+
     @Test("carry both directions of a duplex call, and its end")
     func duplex() async throws {
         let cluster = try TestCluster()

@@ -18,11 +18,18 @@ package final class ClusterServer: Sendable {
 
     private let server: GRPCServer<Transport>
     private let serving: Task<Void, any Error>
+    private let keeper: ConnectionKeeper
     /// The TCP port; nil for a unix socket.
     package let port: Int?
 
-    private init(server: GRPCServer<Transport>, serving: Task<Void, any Error>, port: Int?) {
+    private init(
+        server: GRPCServer<Transport>,
+        serving: Task<Void, any Error>,
+        keeper: ConnectionKeeper,
+        port: Int?
+    ) {
         self.server = server
+        self.keeper = keeper
         self.serving = serving
         self.port = port
     }
@@ -49,19 +56,25 @@ package final class ClusterServer: Sendable {
             throw await OrchestratorError(cannotListen: listener.name, serving.result)
         }
         if case .unix(let path) = listener { try UnixSocket.restrict(path) }
-        return ClusterServer(server: server, serving: serving, port: address.ipv4?.port ?? address.ipv6?.port)
+        let port = address.ipv4?.port ?? address.ipv6?.port
+        return ClusterServer(server: server, serving: serving, keeper: factory.keeper, port: port)
     }
 
     /// Lets calls under way end, but no longer than `grace`, then breaks them off; returns when nothing is left.
     package func stop(grace: Duration = .seconds(2)) async {
         server.beginGracefulShutdown()
-        let serving = serving
-        let limit = Task {
+        let (serving, keeper) = (serving, keeper)
+        let breaking = Task {
             try await Task.sleep(for: grace)
+            keeper.closeAll()
+            // For handlers that do not notice that their caller is gone.
+            try await Task.sleep(for: .seconds(1))
             serving.cancel()
         }
         _ = await serving.result
-        limit.cancel()
+        breaking.cancel()
+        // What was accepted too late to be served.
+        keeper.closeAll()
     }
 
     /// Returns when the server has ended: after `stop`, or with the error that ended it.

@@ -22,30 +22,18 @@ struct SecureListener: HTTP2ServerTransport.ListenerFactory {
     let tls: NIOSSLContext?
     /// Where the callers' names go; nil where callers have no certificate.
     let registry: PeerRegistry?
+    let keeper = ConnectionKeeper()
 
     func makeListeningChannel(
         listenerConfigurator: HTTP2ServerTransport.ListenerConfigurator,
         connectionConfigurator: HTTP2ServerTransport.ConnectionConfigurator
-    ) async throws -> NIOAsyncChannel<HTTP2ServerTransport.ConnectionConfigurator.ConnectionChannel, Never> {
+    ) async throws -> NIOAsyncChannel<ConnectionKeeper.Connection, Never> {
         let bootstrap = ServerBootstrap(group: eventLoopGroup)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
             .serverChannelInitializer { listenerConfigurator.configure(channel: $0) }
-        let accept:
-            @Sendable (any Channel) -> EventLoopFuture<HTTP2ServerTransport.ConnectionConfigurator.ConnectionChannel> =
-                {
-                    [tls, registry] channel in
-                    channel.eventLoop.makeCompletedFuture {
-                        guard let tls else { return }
-                        let pipeline = channel.pipeline.syncOperations
-                        try pipeline.addHandler(NIOSSLServerHandler(context: tls))
-                        try pipeline.addHandler(HandshakeGate(limit: .seconds(10), registry: registry))
-                    }.flatMap {
-                        connectionConfigurator.configure(
-                            channel: channel,
-                            tls: tls == nil ? .none : .configured(requireALPN: true)
-                        )
-                    }
-                }
+        let accept: @Sendable (any Channel) -> EventLoopFuture<ConnectionKeeper.Connection> = { channel in
+            admit(channel, connectionConfigurator)
+        }
         switch address {
         case .tcp(let address):
             return try await bootstrap.bind(to: address, childChannelInitializer: accept)
@@ -55,6 +43,23 @@ struct SecureListener: HTTP2ServerTransport.ListenerFactory {
                 cleanupExistingSocketFile: true,
                 childChannelInitializer: accept
             )
+        }
+    }
+
+    private func admit(
+        _ channel: any Channel,
+        _ configurator: HTTP2ServerTransport.ConnectionConfigurator
+    ) -> EventLoopFuture<ConnectionKeeper.Connection> {
+        channel.eventLoop.makeCompletedFuture {
+            guard let tls else { return }
+            let pipeline = channel.pipeline.syncOperations
+            try pipeline.addHandler(NIOSSLServerHandler(context: tls))
+            try pipeline.addHandler(HandshakeGate(limit: .seconds(10), registry: registry))
+        }.flatMap {
+            configurator.configure(channel: channel, tls: tls == nil ? .none : .configured(requireALPN: true))
+        }.map { connection in
+            keeper.keep(connection, on: channel)
+            return connection
         }
     }
 }
