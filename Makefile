@@ -11,7 +11,7 @@ SWIFT_BUILD := swift build --configuration $(CONFIG)
 BIN = $(shell swift build --configuration $(CONFIG) --show-bin-path)
 SWIFT_SOURCES := Package.swift Sources Tests Benchmarks
 
-.PHONY: setup setup-test build build-tests helpers stage demo test bench format lint check hooks install clean
+.PHONY: setup setup-test build build-tests helpers stage demo test stress format lint check hooks install clean
 
 setup:
 	@scripts/stage "set-up" scripts/setup build
@@ -45,9 +45,9 @@ demo: build
 test: build-tests
 	@scripts/run-tests
 
-bench: CONFIG := release
-bench: build
-	@$(OUT)/bin/smirun bench
+# Suites that need a machine of their own, or that are not reliable yet.
+stress: build-tests
+	@swift test --skip-build --no-parallel --filter 'PageServerTests|CriuPageInTests|Flood'
 
 format:
 	@swift format --in-place --recursive --parallel Package.swift Sources Tests

@@ -145,7 +145,7 @@ extension SessionProcessTests {
         @Test func movesAHundredMegabytesASecondEachWay() async throws {
             let sandbox = try InitProcess()
             let clock = ContinuousClock()
-            let size = 400_000_000
+            let size = 200_000_000
             let toUs = try LocalSession(.shell("head -c \(size) /dev/zero"), collects: false, dial: sandbox.dialler)
             var count = 0
             let outward = try await clock.measure {
