@@ -15,9 +15,10 @@ int preload_read_limit(int pid, unsigned resource, struct rlimit *limit);
 // linkremap.c: true when the file must stay, because the dump succeeded and its copy is still to be read.
 int preload_keeps_link_remap(const char *path);
 
-// gate.c: what a ptrace request's options become, and whether the request must be refused (a detach before the freeze).
+// gate.c: what a ptrace request's options become; and what a detach must pass, which kills all and does not return
+// before the freeze.
 long preload_gate_options(long request, long data);
-int preload_gate_closed(long request);
+void preload_gate_pass(long request);
 
 // skip_carried.c: answers a scan for a dump's pages without the memory that the agent carries; 1 if *result is the
 // answer (regions or -errno), 0 if the kernel must be asked.

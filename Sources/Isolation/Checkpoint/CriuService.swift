@@ -9,7 +9,8 @@ import LinuxSystem
 /// - After `post-dump` the tasks are cured and stopped by ptrace. A cgroup frozen there reports `frozen 1` within 1 ms,
 ///   and the tasks stay frozen when CRIU detaches and exits; `cgroup.freeze` 0 lets them go on as if nothing had happened.
 /// - The same holds at `pre-resume`, once swrk itself has been moved out of the cgroup.
-/// - CRIU only logs a failed `pre-resume`, and would let the tasks run: the preload library's gate kills them instead.
+/// - CRIU only logs a failed `pre-resume`, and would let the tasks run: the preload library's gate kills them and CRIU
+///   itself instead. (CRIU alone would wait for ever for an init whose children only their tracer can collect.)
 /// - A daemon that dies makes CRIU fail at the next notification: a dump rolls back, a restore kills what it made.
 /// - A `SIGKILL` of swrk *itself* in the middle of a dump kills a task in about one case of six: the kernel lets a
 ///   traced task run on with the registers that CRIU had lent it. Nothing here ever does that to a dump.
