@@ -62,6 +62,11 @@ let package = Package(
             swiftSettings: ours
         ),
         .target(
+            name: "Replication",
+            dependencies: ["BackingStore", "LinuxSystem", .product(name: "Logging", package: "swift-log")],
+            swiftSettings: ours
+        ),
+        .target(
             name: "Mobility",
             dependencies: [
                 .product(name: "Logging", package: "swift-log"),
@@ -77,7 +82,7 @@ let package = Package(
         .target(
             name: "Orchestrator",
             dependencies: [
-                "LinuxSystem", "Isolation", "Mobility",
+                "LinuxSystem", "Isolation", "BackingStore", "Replication", "Mobility",
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOPosix", package: "swift-nio"),
@@ -148,6 +153,11 @@ let package = Package(
         .testTarget(
             name: "OrchestratorTests",
             dependencies: ["Orchestrator", "Isolation", .product(name: "Logging", package: "swift-log")],
+            swiftSettings: ours
+        ),
+        .testTarget(
+            name: "ReplicationTests",
+            dependencies: ["Replication", "BackingStore", "LinuxSystem"],
             swiftSettings: ours
         ),
         .testTarget(

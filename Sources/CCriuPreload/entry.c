@@ -59,6 +59,28 @@ EXPORTED int unlinkat(int directory, const char *path, int flags) {
     return (int)with_errno(preload_syscall(SYS_unlinkat, directory, (long)path, flags, 0, 0, 0));
 }
 
+// Memory that the agent carries itself is not dumped (skip_carried.c).
+EXPORTED int ioctl(int fd, unsigned long request, ...) {
+    va_list arguments;
+    va_start(arguments, request);
+    void *argument = va_arg(arguments, void *);
+    va_end(arguments);
+    long result;
+    if (!preload_answer_scan(fd, request, argument, &result))
+        result = preload_syscall(SYS_ioctl, fd, (long)request, (long)argument, 0, 0, 0);
+    return (int)with_errno(result);
+}
+
+// CRIU opens a process's smaps with this.
+EXPORTED int openat64(int directory, const char *path, int flags, ...) {
+    va_list arguments;
+    va_start(arguments, flags);
+    long mode = va_arg(arguments, int);
+    va_end(arguments);
+    int fd = preload_open_smaps(directory, path);
+    return fd >= 0 ? fd : (int)with_errno(preload_syscall(SYS_openat, directory, (long)path, flags, mode, 0, 0));
+}
+
 // Only what a restore may do with its tasks is changed (gate.c). The kernel returns peeked data through the pointer.
 EXPORTED long ptrace(enum __ptrace_request request, ...) {
     va_list arguments;

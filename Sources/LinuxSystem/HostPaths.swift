@@ -37,4 +37,18 @@ package struct HostPaths: Codable, Sendable, Equatable {
 
     /// The directory, on a tmpfs, that holds CRIU's images of the cut in flight.
     package func cut(_ user: String) -> String { runtime(user) + "/cut" }
+
+    /// What a dump in progress may leave out.
+    package func carry(_ user: String) -> String { runtime(user) + "/carry" }
+
+    /// Where CRIU looks for the page server of a restore.
+    package func pageSocket(_ user: String) -> String { cut(user) + "/lazy-pages.socket" }
+
+    /// Where the keeper of an SMI's userfaultfds listens.
+    package func pageKeeper(_ user: String) -> String { run + "/keepers/" + user }
+
+    /// Backing files of the processes' memory, of an SMI that runs here or of a replica.
+    ///
+    /// Beside `smi(_:)`, not in it: a replica is no sandbox.
+    package func memory(_ user: String) -> String { state + "/memory/" + user }
 }

@@ -77,19 +77,19 @@ struct FlushPolicyTests {
 
 @Suite("Flush of running processes", .enabled(if: geteuid() == 0, "needs root"), .serialized)
 struct MemoryFlushTests {
-    @Test("A replica fed with the frames holds the frozen memory after every cut; the budget and hot pages are kept")
+    @Test("A replica fed with the frames holds the frozen memory after every cut")
     func replica() throws {
         let scratch = try ScratchDirectory()
         let program = try TestPrograms.build("churn", in: scratch)
         let cgroup = try TestCgroup()
         let child = try cgroup.spawn([program, "5", "2", "300"])
         defer { cgroup.end(reaping: child) }
-        var replicas: [ProcessKey: PageStore] = [:]
+        var replicas: [pid_t: PageStore] = [:]
         let flush = MemoryFlush(directory: scratch.path)
         flush.setLink(bytesPerSecond: 200e6)
         func apply(_ frame: MemoryFrame) throws {
             let store =
-                try replicas[frame.process] ?? PageStore.create(on: RecordedDisk(), seed: frame.process.startTime)
+                try replicas[frame.process] ?? PageStore.create(on: RecordedDisk(), seed: UInt64(frame.process))
             replicas[frame.process] = store
             let parent = frame.parent.flatMap { replicas[$0] }
             #expect(
@@ -104,11 +104,11 @@ struct MemoryFlushTests {
             let kind: MemoryFlush.Kind = round % 3 == 2 ? .cut : .live
             if kind == .cut { cgroup.freeze(true) }
             epoch += 1
-            let report = try flush.round(kind, pids: cgroup.pids, epoch: epoch, replicated: epoch - 1, emit: apply)
+            let report = try flush.round(kind, processes: cgroup.pids.map { FlushedProcess(hostPid: $0, inner: $0) }, epoch: epoch, replicated: epoch - 1, emit: apply)
             wire += report.wireBytes
             pages += report.flushedPages
             for process in report.processes {
-                guard let store = replicas[process.key] else { continue }
+                guard let store = replicas[process.pid] else { continue }
                 if let present = process.present { try store.retain(present) }
                 try store.commit(epoch: epoch, durability: .process)
             }
@@ -116,7 +116,7 @@ struct MemoryFlushTests {
             #expect(report.deferredPages == 0)
             for process in report.processes {
                 let image = try MemoryImage(pid: process.pid)
-                let store = try #require(replicas[process.key])
+                let store = try #require(replicas[process.pid])
                 var expected = [UInt8](repeating: 0, count: 4096)
                 var wrong = 0
                 for page in (process.present ?? []).joined() where image.page(page, into: &expected) {
@@ -144,16 +144,15 @@ struct MemoryFlushTests {
         var last = FlushReport()
         for epoch in 1...8 as ClosedRange<UInt64> {
             usleep(100_000)
-            last = try flush.round(.live, pids: [child], epoch: epoch, replicated: 0) { _ in }
+            last = try flush.round(.live, processes: [FlushedProcess(hostPid: child, inner: child)], epoch: epoch, replicated: 0) { _ in }
         }
         #expect(last.deferredPages >= 200)
         #expect(last.flushedPages < 100)
         #expect(last.residual.pages == last.deferredPages)
-        let key = try #require(last.processes.first?.key)
-        #expect(flush.hotSet(of: key, limit: 1000).count >= 200)
+        #expect(flush.hotSet(of: child, limit: 1000).count >= 200)
         kill(child, SIGSTOP)
         usleep(10_000)
-        let cut = try flush.round(.cut, pids: [child], epoch: 9, replicated: 0) { _ in }
+        let cut = try flush.round(.cut, processes: [FlushedProcess(hostPid: child, inner: child)], epoch: 9, replicated: 0) { _ in }
         #expect(cut.flushedPages >= 200)
         #expect(cut.deferredPages == 0)
     }

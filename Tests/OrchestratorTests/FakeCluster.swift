@@ -223,9 +223,9 @@ final class FakeLink: HandoffLink {
         try await arrivals.send(.chunk(stream, bytes))
     }
 
-    func complete(bytes: [CutStream: Int64]) async throws {
+    func complete(bytes: [CutStream: Int64], memoryEpoch: UInt64?) async throws {
         try pass()
-        try await arrivals.send(.complete(bytes))
+        try await arrivals.send(.complete(bytes, memoryEpoch: memoryEpoch))
     }
 
     func outcome() async throws -> HandoffOutcome {

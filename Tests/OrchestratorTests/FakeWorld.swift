@@ -109,7 +109,7 @@ final class FakeSandboxes: SandboxHosting {
 
     func prepareCheckpoint(_ user: String) async throws { try step("prepareCheckpoint") }
 
-    func checkpoint(_ user: String) async throws -> CheckpointReport {
+    func checkpoint(_ user: String, carrying memory: CarriedCut?) async throws -> CheckpointReport {
         try step("checkpoint")
         var copy = try existing(user)
         copy.state = .frozen
@@ -142,7 +142,7 @@ final class FakeSandboxes: SandboxHosting {
         return FirstByteSink { _ in }
     }
 
-    func sealCut(_ user: String) async throws {
+    func sealCut(_ user: String, memoryEpoch: UInt64?) async throws {
         var copy = try existing(user)
         copy.hasCut = true
         world.set(user, on: host, copy)
@@ -184,6 +184,9 @@ final class FakeSandboxes: SandboxHosting {
     }
 
     func waitForExit(_ user: String) async throws { try await Task.sleep(for: .seconds(3600)) }
+    func memoryEpoch(ofCut user: String) async -> UInt64? { nil }
+    func pids(_ user: String) async throws -> [NamespacedPid] { [] }
+    func moveAside(_ pid: Int32) async throws {}
     func processes(_ user: String) async throws -> [SandboxProcessInfo] { [] }
     func preflight(_ user: String) async throws -> [NotMovable] { [] }
 }

@@ -24,8 +24,8 @@ package struct ProcessDirty: Sendable {
 
 /// Reads pages of another process in large pieces (process_vm_readv(2)).
 package enum ProcessMemoryReader {
-    /// Pages read at a time: 1 MB.
-    package static let batch = 256
+    /// Pages read at a time: 256 KB, so that a frame of them delays more urgent ones for a moment only.
+    package static let batch = 64
 
     /// Calls `body` with page numbers and their contents until all pages of the ranges that can be read are through.
     ///

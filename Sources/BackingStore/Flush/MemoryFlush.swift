@@ -3,26 +3,33 @@ import Glibc
 import LinuxSystem
 
 /// One process for good: a pid may be used again, a pid with a start time not.
-package struct ProcessKey: Hashable, Sendable, CustomStringConvertible {
-    package let pid: pid_t
+struct ProcessKey: Hashable {
+    let pid: pid_t
     /// Clock ticks since boot.
-    package let startTime: UInt64
+    let startTime: UInt64
+}
+
+/// A process by its two numbers: on this host, where it is read, and inside its sandbox, where it keeps its number for life.
+///
+/// The inner number names the backing file, on every host. Where it is used again, by a later process, the file is too:
+/// all that is present of a new process is read, and a cut drops what is not.
+package struct FlushedProcess: Hashable, Sendable {
+    package let hostPid: pid_t
+    package let inner: pid_t
 
     /// Names a process.
-    package init(pid: pid_t, startTime: UInt64) {
-        self.pid = pid
-        self.startTime = startTime
+    package init(hostPid: pid_t, inner: pid_t) {
+        self.hostPid = hostPid
+        self.inner = inner
     }
-
-    /// `pid-startTime`, the name of its backing file.
-    package var description: String { "\(pid)-\(startTime)" }
 }
 
 /// Pages on their way to the replicas, encoded against what they hold.
 package struct MemoryFrame: Sendable {
-    package let process: ProcessKey
+    /// The process's number inside its sandbox.
+    package let process: pid_t
     /// The process whose backing file the frame refers to for pages shared since a fork.
-    package let parent: ProcessKey?
+    package let parent: pid_t?
     /// For `PageDelta.apply`, in the order of emission.
     package let bytes: [UInt8]
     package let pages: Int
@@ -32,6 +39,8 @@ package struct MemoryFrame: Sendable {
 package struct FlushReport: Sendable {
     /// Processes alive; for a cut with all their pages, outside of which replicas must drop everything.
     package var processes: [ProcessDirty] = []
+    /// Their numbers inside the sandbox, in the same order.
+    package var inner: [pid_t] = []
     package var flushedPages = 0
     package var wireBytes = 0
     /// Written pages left for a later round or the cut.
@@ -42,21 +51,23 @@ package struct FlushReport: Sendable {
 
 /// Brings the memory of an SMI's processes into their backing files, round by round, and out as frames.
 ///
-/// Live rounds run beside the program: cold pages first, pages that change every round left for last, within a
-/// bandwidth budget. A cut takes everything that is left from frozen processes. Each round ends with a committed epoch
+/// Live rounds run beside the program: cold pages first, pages that change every round left for last. A cut takes everything that is left from frozen processes. Each round ends with a committed epoch
 /// in every backing file. Not thread-safe: one round at a time, on a thread that may block.
 package final class MemoryFlush {
     /// What one round is for.
     package enum Kind: Sendable, Equatable {
-        /// The program runs; nothing may take longer than the budget allows.
+        /// The program runs; hot pages are left for later.
         case live
+        /// The program runs, but not here for much longer: everything, hot pages too, as fast as it goes.
+        case last
         /// The program is frozen: everything, at once.
         case cut
     }
 
     private struct Flow {
+        let inner: pid_t
         let store: PageStore
-        let parent: ProcessKey?
+        let parent: pid_t?
         var heat = PageHeat()
         /// Written, found by a scan, and not in the backing file yet.
         var pending: [Range<UInt64>] = []
@@ -67,27 +78,28 @@ package final class MemoryFlush {
     package let tracker = DirtyTracker()
     private let directory: String
     private let clock: () -> Double
-    private let pause: (Double) -> Void
     private var flows: [ProcessKey: Flow] = [:]
-    private var budget: BandwidthBudget?
+    /// Backing files of an earlier owner, by inner number, until their processes are met.
+    private var inherited: [pid_t: PageStore]
     private var codec: PageDelta.Codec = .zstd(level: 3)
     private var lastRound: Double?
     private var wireBytesPerPage = 4096.0
 
-    /// Flushes into files of a directory; `clock` gives seconds, `pause` waits for some.
+    /// Flushes into files of a directory; `stores` are those of it that are open already, as a replica's are.
+    ///
+    /// `clock` gives seconds.
     package init(
         directory: String,
-        clock: @escaping () -> Double = MemoryFlush.monotonicSeconds,
-        pause: @escaping (Double) -> Void = { usleep(UInt32($0 * 1e6)) }
+        stores: [pid_t: PageStore] = [:],
+        clock: @escaping () -> Double = MemoryFlush.monotonicSeconds
     ) {
         self.directory = directory
+        self.inherited = stores
         self.clock = clock
-        self.pause = pause
     }
 
-    /// Sets the link's speed in bytes a second: chooses the codec, and bounds live rounds.
+    /// Sets the link's speed in bytes a second, which chooses the codec.
     package func setLink(bytesPerSecond: Double) {
-        budget = BandwidthBudget(bytesPerSecond: bytesPerSecond)
         codec = .best(forLink: bytesPerSecond)
     }
 
@@ -98,12 +110,14 @@ package final class MemoryFlush {
         return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
     }
 
-    /// The backing file of a process.
-    package func store(of process: ProcessKey) -> PageStore? { flows[process]?.store }
+    /// The backing files of all processes, by inner number.
+    package var stores: [pid_t: PageStore] {
+        Dictionary(flows.values.map { ($0.inner, $0.store) }) { first, _ in first }.merging(inherited) { $1 }
+    }
 
-    /// The pages a restored process will want first.
-    package func hotSet(of process: ProcessKey, limit: Int) -> [UInt64] {
-        flows[process]?.heat.hotSet(limit: limit) ?? []
+    /// The pages that a restored process will want first.
+    package func hotSet(of inner: pid_t, limit: Int) -> [UInt64] {
+        flows.values.first { $0.inner == inner }?.heat.hotSet(limit: limit) ?? []
     }
 
     /// One round over the given processes, committed as `epoch`.
@@ -112,20 +126,26 @@ package final class MemoryFlush {
     /// flush. `emit` gets each frame before the next one is made; what it throws ends the round, uncommitted.
     package func round(
         _ kind: Kind,
-        pids: [pid_t],
+        processes: [FlushedProcess],
         epoch: UInt64,
         replicated: UInt64,
         limit: Int = .max,
         emit: (MemoryFrame) throws -> Void
     ) throws -> FlushReport {
-        tracker.attach(pids)
+        tracker.attach(processes.map(\.hostPid))
         var report = FlushReport()
+        let inner = Dictionary(processes.map { ($0.hostPid, $0.inner) }) { first, _ in first }
         report.processes = tracker.scan(presence: kind == .cut, frozen: kind == .cut)
+        report.inner = report.processes.compactMap { inner[$0.pid] }
         let now = clock()
         let seconds = lastRound.map { now - $0 } ?? 0
         lastRound = now
         let written = report.processes.reduce(0) { $0 + $1.dirtyPages }
-        for process in report.processes { try take(process) }
+        forget(except: Set(report.processes.map(\.key)))
+        for (process, inner) in zip(report.processes, report.inner) { try take(process, inner) }
+        // Of processes that ended before they were met here.
+        for inner in inherited.keys { unlink(Self.path(of: inner, in: directory)) }
+        inherited = [:]
         do {
             var left = limit
             for process in report.processes {
@@ -138,7 +158,6 @@ package final class MemoryFlush {
             try rollBack()
             throw error
         }
-        forget(except: Set(report.processes.map(\.key)))
         report.residual = Residual(
             pages: report.deferredPages,
             wireBytesPerPage: wireBytesPerPage,
@@ -148,11 +167,19 @@ package final class MemoryFlush {
     }
 
     /// Adds a process that is new, and what the scan found of it.
-    private func take(_ process: ProcessDirty) throws {
+    private func take(_ process: ProcessDirty, _ inner: pid_t) throws {
         if flows[process.key] == nil {
-            let parent = flows.keys.first { $0.pid == TrackedProcess.parent(of: process.pid) }
-            let store = try PageStore.create(at: "\(directory)/\(process.key).pages")
-            flows[process.key] = Flow(store: store, parent: parent)
+            let parent = TrackedProcess.parent(of: process.pid)
+            let path = Self.path(of: inner, in: directory)
+            var flow: Flow
+            if let store = try inherited.removeValue(forKey: inner) ?? Self.reopened(path) {
+                flow = Flow(inner: inner, store: store, parent: nil)
+                flow.isNew = false
+            } else {
+                let source = flows.first { $0.key.pid == parent }?.value.inner
+                flow = Flow(inner: inner, store: try PageStore.create(at: path), parent: source)
+            }
+            flows[process.key] = flow
         }
         flows[process.key]?.heat.finished(process.dirty)
         let pending = normalized((flows[process.key]?.pending ?? []) + process.dirty)
@@ -168,10 +195,15 @@ package final class MemoryFlush {
         _ emit: (MemoryFrame) throws -> Void
     ) throws {
         guard var flow = flows[process.key] else { return }
-        let chosen = kind == .cut ? flow.pending : coldest(flow, limit: left)
+        let chosen: [Range<UInt64>]
+        switch kind {
+        case .live: chosen = coldest(flow, limit: left)
+        case .last: chosen = prefix(of: flow.pending, pages: left)
+        case .cut: chosen = flow.pending
+        }
         left -= chosen.reduce(0) { $0 + $1.count }
-        let parent = flow.isNew ? flow.parent : nil
-        let parentStore = parent.flatMap { flows[$0]?.store }
+        let parentStore = flow.isNew ? flows.values.first { $0.inner == flow.parent }?.store : nil
+        let parent = parentStore == nil ? nil : flow.parent
         _ = try ProcessMemoryReader.read(chosen, of: process.pid) { (numbers, data) throws -> Void in
             let pages = Array(numbers)
             let bytes = try PageDelta.encode(
@@ -183,13 +215,10 @@ package final class MemoryFlush {
                 codec: codec
             )
             try flow.store.put(numbers, data)
-            try emit(MemoryFrame(process: process.key, parent: parent, bytes: bytes, pages: pages.count))
+            try emit(MemoryFrame(process: flow.inner, parent: parent, bytes: bytes, pages: pages.count))
             report.flushedPages += pages.count
             report.wireBytes += bytes.count
             wireBytesPerPage = wireBytesPerPage * 0.9 + Double(bytes.count) / Double(pages.count) * 0.1
-            // A cut has the link for itself: background rounds give way to it.
-            let wait = budget?.spend(bytes.count, at: clock()) ?? 0
-            if kind == .live, wait > 0 { pause(wait) }
         }
         if let present = process.present { try flow.store.retain(present) }
         flow.pending = subtract(chosen, from: flow.pending)
@@ -219,16 +248,37 @@ package final class MemoryFlush {
     }
 
     private func forget(except alive: Set<ProcessKey>) {
-        for key in flows.keys where !alive.contains(key) {
+        for (key, flow) in flows where !alive.contains(key) {
             flows[key] = nil
-            unlink("\(directory)/\(key).pages")
+            unlink(Self.path(of: flow.inner, in: directory))
         }
+    }
+
+    /// Where the backing file of a process is.
+    package static func path(of inner: pid_t, in directory: String) -> String { "\(directory)/\(inner).pages" }
+
+    /// A backing file that is there from before; a damaged one is given up, as the process has all of it.
+    private static func reopened(_ path: String) throws -> PageStore? {
+        guard access(path, F_OK) == 0 else { return nil }
+        return try? PageStore.open(at: path)
     }
 }
 
 extension ProcessDirty {
     /// The process's name for good.
-    package var key: ProcessKey { ProcessKey(pid: pid, startTime: startTime) }
+    var key: ProcessKey { ProcessKey(pid: pid, startTime: startTime) }
+}
+
+/// The first so many pages of sorted, disjoint ranges.
+func prefix(of ranges: [Range<UInt64>], pages limit: Int) -> [Range<UInt64>] {
+    var left = UInt64(max(0, limit))
+    var result: [Range<UInt64>] = []
+    for range in ranges where left > 0 {
+        let end = min(range.upperBound, range.lowerBound + min(left, UInt64(range.count)))
+        left -= end - range.lowerBound
+        result.append(range.lowerBound..<end)
+    }
+    return result
 }
 
 /// Pages of sorted, disjoint ranges that are not in others.

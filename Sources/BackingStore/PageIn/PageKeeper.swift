@@ -30,8 +30,8 @@ package final class PageKeeper: Sendable {
         self.socket = Mutex(socket)
     }
 
-    /// Starts a keeper that listens at a path (removed first), and connects to it.
-    package static func start(executable: String, at path: String) throws -> PageKeeper {
+    /// Starts a keeper that listens at a path (removed first), and connects to it; its process is reaped when it ends.
+    package static func start(executable: String, at path: String) throws -> (PageKeeper, pid: pid_t) {
         unlink(path)
         let listening = try seqpacket()
         try withAddress(path) { address, length in
@@ -48,7 +48,12 @@ package final class PageKeeper: Sendable {
         var pid: pid_t = 0
         let result = posix_spawn(&pid, executable, &actions, nil, [name, nil], [nil])
         guard result == 0 else { throw SyscallError("posix_spawn", code: result, subject: executable) }
-        return try connect(to: path)
+        let started = pid
+        runOnThread {
+            var status: Int32 = 0
+            while waitpid(started, &status, 0) < 0 && errno == EINTR {}
+        }
+        return (try connect(to: path), started)
     }
 
     /// Connects to a keeper that runs, as a restarted server does.

@@ -38,10 +38,12 @@ enum CriuRequest {
         root: String,
         imagesDirectory: Int32,
         log: String,
+        lazyPages: Bool = false,
         external: [ExternalMount] = []
     ) -> [UInt8] {
         var options = commonOptions(imagesDirectory: imagesDirectory, log: log)
         options.string(13, root)
+        if lazyPages { options.flag(48, true) }  // lazy_pages: memory comes through lazy-pages.socket
         options.flag(26, true)  // rst_sibling: init becomes our child, as after a launch
         let sources = Set(external.map { "mnt[\($0.name)]:\($0.source)" })
         for source in sources.sorted() { options.string(37, source) }

@@ -8,17 +8,24 @@ package struct CriuContext: Sendable {
     package var cgroup: Descriptor?
     /// Path of `cgroup`; restored tasks run only once it is frozen.
     package var gate: String?
+    /// For a dump, the directory that says what memory to leave out (Sources/CCriuPreload/skip_carried.c).
+    package var carry: String?
     /// For a restore, the sandbox's directories in cgroup v1 hierarchies.
     package var legacyCgroups: [String]
     /// For a restore: a cgroup namespace rooted at these cgroups, as CRIU restores none.
     package var newCgroupNamespace: Bool
 
     /// The context of a dump: swrk stays in a cgroup of helpers that outlive the daemon.
-    package static func dump(networkNamespace: Descriptor, helpers: Descriptor?) -> CriuContext {
+    package static func dump(
+        networkNamespace: Descriptor,
+        helpers: Descriptor?,
+        carry: String? = nil
+    ) -> CriuContext {
         CriuContext(
             networkNamespace: networkNamespace,
             cgroup: helpers,
             gate: nil,
+            carry: carry,
             legacyCgroups: [],
             newCgroupNamespace: false
         )
@@ -70,6 +77,8 @@ package struct RestoreRequest: Sendable {
     package var root: String
     /// What to mount for the dump's external mounts, on this host.
     package var external: [ExternalMount] = []
+    /// Whether memory comes from a page server that listens in the images directory.
+    package var lazyPages = false
 
     /// A request.
     package init(user: String, images: String, root: String) {

@@ -24,6 +24,7 @@ extension CriuService {
             root: request.root,
             imagesDirectory: images.raw,
             log: Self.restoreLog,
+            lazyPages: request.lazyPages,
             external: request.external
         )
         let outcome: Outcome

@@ -47,7 +47,8 @@ package final class CriuService: Sendable {
             let ours = Descriptor(owning: ends[0])
             let theirs = Descriptor(owning: ends[1])
             let gate = context.gate.map { ["SMIRUN_CRIU_GATE=" + $0] } ?? []
-            var request = installation.request(["swrk", "3"], environment: gate)
+            let carry = context.carry.map { ["SMIRUN_CRIU_CARRY=" + $0] } ?? []
+            var request = installation.request(["swrk", "3"], environment: gate + carry)
             request.descriptors = [3: theirs]
             request.directory = "/"
             request.namespaces = [context.networkNamespace]

@@ -36,14 +36,14 @@ extension SandboxHost {
         CgroupTree(paths.cgroupRoot + "/aux", in: hierarchies).unified
     }
 
-    private func startDumper(_ handle: ProcessHandle) throws -> CriuService {
+    private func startDumper(_ user: String, _ handle: ProcessHandle) throws -> CriuService {
         let namespace = try NetworkNamespace(of: handle.pid)
         let helpers = try auxiliaryCgroup.map { path throws(SyscallError) in
             try Descriptor(open: path, O_RDONLY | O_DIRECTORY)
         }
         return try CriuService.start(
             criu(),
-            context: .dump(networkNamespace: namespace.descriptor, helpers: helpers)
+            context: .dump(networkNamespace: namespace.descriptor, helpers: helpers, carry: paths.carry(user))
         )
     }
 
@@ -52,7 +52,7 @@ extension SandboxHost {
         try await locks.alone(user) { [self] in
             try IsolationError.wrapping("prepare to move \(user)") {
                 guard open.withLock({ $0[user]?.criu == nil }) else { return }
-                let service = try startDumper(runningInit(user))
+                let service = try startDumper(user, runningInit(user))
                 open.withLock { $0[user, default: Open()].criu = service }
             }
         }
@@ -62,27 +62,39 @@ extension SandboxHost {
     ///
     /// The sandbox stays frozen and blocked; after an error it runs as before and the error names the process and the
     /// reason.
-    package func checkpoint(_ user: String) async throws -> CheckpointReport {
+    /// Memory that `carrying` takes care of is not in the images.
+    package func checkpoint(_ user: String, carrying memory: CarriedCut?) async throws -> CheckpointReport {
         try await locks.alone(user) { [self] in
-            try IsolationError.wrapping("dump \(user)") { try checkpointNow(user) }
+            try IsolationError.wrapping("dump \(user)") { try checkpointNow(user, memory) }
         }
     }
 
-    private func checkpointNow(_ user: String) throws -> CheckpointReport {
+    private func checkpointNow(_ user: String, _ memory: CarriedCut?) throws -> CheckpointReport {
         let spec = try knownSpec(user)
         let handle = try runningInit(user)
         let cgroup = try cgroup(user)
         try removeCut(user)
         try Directories.make(paths.cut(user))
-        let service = try takeCriu(user) ?? startDumper(handle)
+        // What an earlier dump left there would make CRIU leave out memory that nobody has.
+        let carry = paths.carry(user)
+        try Directories.removeTree(carry)
+        defer { try? Directories.removeTree(carry) }
+        if let memory {
+            try Directories.make(carry)
+            memory.prepare(cgroup.sandboxed(), carry)
+        }
+        let service = try takeCriu(user) ?? startDumper(user, handle)
         var request = DumpRequest(user: user, pid: handle.pid, images: paths.cut(user))
         request.external = masks.externalMounts(of: ProcMasks.all.present)
         do {
             let report = try CheckpointAttempts.dump(
                 request,
                 service: service,
-                restart: { try self.startDumper(handle) },
-                onSeized: { try self.network.filter.setBlocked(true, spec.address) },
+                restart: { try self.startDumper(user, handle) },
+                onSeized: {
+                    try self.network.filter.setBlocked(true, spec.address)
+                    try memory?.take(cgroup.sandboxed(), carry)
+                },
                 onDumped: { try cgroup.freeze() }
             )
             return CheckpointReport(report)
@@ -168,6 +180,7 @@ extension SandboxHost {
         let service = try takeCriu(user) ?? startRestorer(cgroup, namespace)
         var request = RestoreRequest(user: user, images: paths.cut(user), root: rootfs.merged)
         request.external = masks.externalMounts(of: ProcMasks.all.present)
+        request.lazyPages = knownMemoryEpoch(user) != nil
         do {
             let report = try service.restore(request) { _ in
                 // A cgroup that is frozen with swrk in it would never let swrk finish.
@@ -199,7 +212,8 @@ extension SandboxHost {
         return process
     }
 
-    private func moveAside(_ pid: Int32) throws(SyscallError) {
+    /// Moves a process of the daemon's to where it outlives the daemon.
+    package func moveAside(_ pid: Int32) throws(SyscallError) {
         guard let auxiliaryCgroup else { return }
         try FileContents.write("\(pid)", to: auxiliaryCgroup + "/cgroup.procs")
     }

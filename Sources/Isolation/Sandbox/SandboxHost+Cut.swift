@@ -33,8 +33,21 @@ extension SandboxHost {
     }
 
     /// Marks the cut as whole, so that it is found and restored again after a crash of the daemon.
-    package func sealCut(_ user: String) async throws {
-        try IsolationError.wrapping("keep the images of \(user)") { try FileContents.replace(seal(user), with: []) }
+    ///
+    /// `memoryEpoch` where its memory is in backing files, as that epoch.
+    package func sealCut(_ user: String, memoryEpoch: UInt64?) async throws {
+        try IsolationError.wrapping("keep the images of \(user)") {
+            try FileContents.replace(seal(user), with: Array((memoryEpoch.map(String.init) ?? "").utf8))
+        }
+    }
+
+    /// The epoch of the backing files that belong to the cut that is here; nil where its images hold all memory.
+    package func memoryEpoch(ofCut user: String) async -> UInt64? {
+        knownMemoryEpoch(user)
+    }
+
+    func knownMemoryEpoch(_ user: String) -> UInt64? {
+        (try? FileContents.string(of: seal(user))).flatMap { UInt64($0) }
     }
 
     /// Deletes the images of the cut in flight; none is no error.

@@ -75,6 +75,13 @@ extension SandboxHost {
         _ = try await offload { try handle.hasEnded(within: -1) }
     }
 
+    /// The numbers of the sandbox's processes.
+    package func pids(_ user: String) async throws -> [NamespacedPid] {
+        try await offload { [self] in
+            try IsolationError.wrapping("list the processes of \(user)") { try cgroup(user).sandboxed() }
+        }
+    }
+
     /// The sandbox's processes as the host sees them.
     package func processes(_ user: String) async throws -> [SandboxProcessInfo] {
         try await offload { [self] in
@@ -87,11 +94,7 @@ extension SandboxHost {
     }
 }
 
-/// One process's number on the host and in the sandbox's pid namespace.
-struct NamespacedPid: Sendable, Equatable {
-    let outer: Int32
-    let inner: Int32
-
+extension NamespacedPid {
     /// Reads NSpid of /proc/PID/status; nil for a process that has ended or is in the host's own pid namespace (`swrk`
     /// on its way out, say).
     init?(outer: Int32) {
@@ -103,8 +106,7 @@ struct NamespacedPid: Sendable, Equatable {
         guard let line = status.split(separator: "\n").first(where: { $0.hasPrefix("NSpid:") }) else { return nil }
         let numbers = line.dropFirst("NSpid:".count).split(whereSeparator: \.isWhitespace).compactMap { Int32($0) }
         guard numbers.count > 1, let inner = numbers.last else { return nil }
-        self.outer = outer
-        self.inner = inner
+        self.init(outer: outer, inner: inner)
     }
 }
 

@@ -20,8 +20,9 @@ package protocol SandboxHosting: Sendable {
     func prepareCheckpoint(_ user: String) async throws
 
     /// Freezes a sandbox, blocks its network and writes CRIU's images into `HostPaths.cut`. The sandbox stays frozen and
-    /// blocked; after an error it runs as before and the error names the process and the reason.
-    func checkpoint(_ user: String) async throws -> CheckpointReport
+    /// blocked; after an error it runs as before and the error names the process and the reason. Memory that `carrying`
+    /// takes care of is not in the images.
+    func checkpoint(_ user: String, carrying memory: CarriedCut?) async throws -> CheckpointReport
 
     /// CRIU's images as chunks of at most 256 KB, valid while the sandbox is frozen.
     func readCut(_ user: String) -> any ChunkSource
@@ -38,10 +39,15 @@ package protocol SandboxHosting: Sendable {
     /// Takes the writable layer of a cut; path traversal and device nodes in it are refused.
     func upperSink(_ user: String) async throws -> any ChunkSink
 
-    /// Marks the cut as whole, so that it is found and restored again after a crash.
-    func sealCut(_ user: String) async throws
+    /// Marks the cut as whole, so that it is found and restored again after a crash; `memoryEpoch` where its memory is in
+    /// backing files, as that epoch.
+    func sealCut(_ user: String, memoryEpoch: UInt64?) async throws
 
-    /// Restores the sandbox from its whole cut; it ends frozen and blocked, and CRIU is gone.
+    /// The epoch of the backing files that belong to the cut that is here; nil where its images hold all memory.
+    func memoryEpoch(ofCut user: String) async -> UInt64?
+
+    /// Restores the sandbox from its whole cut; it ends frozen and blocked, and CRIU is gone. Where the cut's memory is in
+    /// backing files, a page server listens at `HostPaths.pageSocket` already.
     func restore(_ user: String) async throws -> SandboxProcess
 
     /// Opens the network and thaws: after a commit, or as roll-back.
@@ -62,11 +68,54 @@ package protocol SandboxHosting: Sendable {
     /// Returns when the sandbox's init has ended.
     func waitForExit(_ user: String) async throws
 
+    /// The numbers of the sandbox's processes.
+    func pids(_ user: String) async throws -> [NamespacedPid]
+
+    /// Moves a process of the daemon's to where it outlives the daemon.
+    func moveAside(_ pid: Int32) async throws
+
     /// The sandbox's processes as the host sees them.
     func processes(_ user: String) async throws -> [SandboxProcessInfo]
 
     /// What in a sandbox could not be moved, before it matters.
     func preflight(_ user: String) async throws -> [NotMovable]
+}
+
+extension SandboxHosting {
+    /// A checkpoint with all memory in CRIU's images.
+    package func checkpoint(_ user: String) async throws -> CheckpointReport {
+        try await checkpoint(user, carrying: nil)
+    }
+
+    /// Marks a cut as whole that holds all memory itself.
+    package func sealCut(_ user: String) async throws {
+        try await sealCut(user, memoryEpoch: nil)
+    }
+}
+
+/// Memory that travels beside CRIU's images. Both calls block the thread that CRIU is driven from.
+package struct CarriedCut: Sendable {
+    /// Called before anything is stopped, with the processes and the directory that CRIU's preload library looks into.
+    package var prepare: @Sendable ([NamespacedPid], String) -> Void
+    /// Called when every process is stopped and nothing has been dumped; again where a dump is tried again.
+    package var take: @Sendable ([NamespacedPid], String) throws -> Void
+
+    /// What is done before and inside the freeze.
+    package init(
+        prepare: @escaping @Sendable ([NamespacedPid], String) -> Void,
+        take: @escaping @Sendable ([NamespacedPid], String) throws -> Void
+    ) {
+        self.prepare = prepare
+        self.take = take
+    }
+}
+
+/// One process's number on the host and in the sandbox's pid namespace.
+package struct NamespacedPid: Sendable, Hashable {
+    /// As the host numbers it.
+    package let outer: Int32
+    /// As the sandbox numbers it.
+    package let inner: Int32
 }
 
 /// Bytes in chunks, from a producer that does blocking work.

@@ -52,7 +52,9 @@ package struct Daemon: Sendable {
         try await parts.sandboxes.prepare()
 
         let greeting = Greeting(host: identity.host, build: build, cluster: identity.cluster)
-        var services: [any RegistrableRPCService] = [parts.peerService]
+        let memory = parts.memory
+        let epochs = EpochService { try await memory.follow($0, $1) }
+        var services: [any RegistrableRPCService] = [parts.peerService, epochs]
         if let owned { services.append(StoreService(owned)) }
         let peers = try await ClusterServer.start(
             .peers(identity, address: membership.host.address, port: membership.host.port),
@@ -116,6 +118,7 @@ struct DaemonParts {
     let resolver: SessionResolver
     let gate: BrokerGate
     let routes: RouteKeeper
+    let memory: MemoryService
 
     init(
         paths: HostPaths,
@@ -131,6 +134,18 @@ struct DaemonParts {
         sandboxes = SandboxHost(paths: paths)
         gate = BrokerGate()
         routes = RouteKeeper(host: membership.host.name, logger: logger)
+        let memory = MemoryService(
+            MemoryService.Surroundings(
+                host: membership.host.name,
+                paths: paths,
+                sandboxes: sandboxes,
+                store: store,
+                open: { try await network.connection($0).epochs() },
+                fetchImage: { await Self.fetch($0, from: $1, images: images, store: store, network: network) },
+                logger: logger
+            )
+        )
+        self.memory = memory
         let agent = HostAgent(
             HostAgent.Surroundings(
                 host: membership.host,
@@ -141,14 +156,29 @@ struct DaemonParts {
                 routes: routes,
                 sessions: gate,
                 events: EventLog(host: membership.host.name, store: store, logger: logger),
+                memory: memory,
                 logger: logger
             )
         )
         self.agent = agent
         routes.unless { await agent.isHere($0) }
+        Task { await memory.onLoss { await agent.endLost($0, cause: $1.cause) } }
         dispatcher = ControlDispatcher(agent: agent, makeToken: { try await tokens.make() })
         let relay = SessionRelay(agent: agent)
         resolver = SessionResolver(agent: agent, relay: relay, peers: network)
         peerService = PeerService(agent: agent, dispatcher: dispatcher, sessions: relay, images: transfer)
+    }
+    /// Brings the base image of a replica here ahead of time; what cannot be fetched now comes with the SMI.
+    private static func fetch(
+        _ digest: String,
+        from owner: String,
+        images: HostImages,
+        store: any ClusterStore,
+        network: PeerNetwork
+    ) async {
+        guard await !images.has(digest), let entry = try? await store.get(HostRecord.key(owner)),
+            let host = try? decode(HostRecord.self, entry.value)
+        else { return }
+        try? await network.fetchImage(digest, from: host)
     }
 }

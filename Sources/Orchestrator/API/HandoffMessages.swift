@@ -54,7 +54,7 @@ extension HandoffArrival {
             for summary in complete.streams {
                 if let stream = CutStream(summary.kind) { bytes[stream] = Int64(clamping: summary.bytes) }
             }
-            self = .complete(bytes)
+            self = .complete(bytes, memoryEpoch: complete.memoryEpoch == 0 ? nil : complete.memoryEpoch)
         case .abort(let abort):
             self = .abandoned(OrchestratorError(abort.reason))
         case .prepare, nil:

@@ -24,9 +24,10 @@ struct PeerHandoffLink: HandoffLink {
         )
     }
 
-    func complete(bytes: [CutStream: Int64]) async throws {
+    func complete(bytes: [CutStream: Int64], memoryEpoch: UInt64?) async throws {
         try await call.send(
             .with {
+                $0.cutComplete.memoryEpoch = memoryEpoch ?? 0
                 $0.cutComplete.streams = bytes.map { stream, count in
                     .with {
                         $0.kind = stream.kind

@@ -21,15 +21,19 @@ extension HostAgent {
     ///
     /// What the store must decide waits for the store: until it answers, frozen copies stay frozen.
     package func adoptAll() async throws {
+        // Read before looking: what is committed to this host afterwards is not missing.
+        let claimed = try await around.store.records(SMIRecord.self, prefix: SMIRecord.prefix)
         let found = try await around.sandboxes.survey()
         for presence in found {
-            try begin(presence.user, .adopting)
+            // An SMI that is arriving already has cleared away what was left of it.
+            guard (try? begin(presence.user, .adopting)) != nil else { continue }
             inBackground { [self] in
                 await self.adopt(presence)
                 await self.end(presence.user)
             }
         }
-        try await claimMissing(found: Set(found.map(\.user)))
+        try await settleMissing(claimed, found: Set(found.map(\.user)))
+        await around.memory?.sweep(running: Set(found.map(\.user)))
     }
 
     /// Runs the adoption of one SMI again, e.g. where a committed hand-off did not resume.
@@ -75,6 +79,7 @@ extension HostAgent {
         case .restoreAgain:
             guard let record, try await around.store.claim(user: user, host: host) else { return false }
             try await around.sandboxes.stage(record.spec)
+            try await serveMemory(ofCut: user)
             _ = try await around.sandboxes.restore(user)
             return try await takeOver(user, frozen: true)
         case .lost:
@@ -94,6 +99,13 @@ extension HostAgent {
         }
     }
 
+    /// A cut without its memory is restored from the backing files that belong to it.
+    private func serveMemory(ofCut user: String) async throws {
+        guard let epoch = await around.sandboxes.memoryEpoch(ofCut: user), let memory = around.memory else { return }
+        await memory.stage(user)
+        try await memory.arrive(user, epoch: epoch).listen()
+    }
+
     /// A frozen copy is thawed only after our own compare-and-swap: a hand-off may still be about to commit elsewhere.
     private func takeOver(_ user: String, frozen: Bool) async throws -> Bool {
         if frozen {
@@ -104,6 +116,7 @@ extension HostAgent {
         try await around.sandboxes.discardCut(user)
         guard let record = try await around.store.record(of: user)?.record else { return false }
         nowRunning(user, generation: record.generation)
+        await around.memory?.began(record, previous: nil)
         around.events.note("adopted", user: user)
         return true
     }
@@ -120,13 +133,22 @@ extension HostAgent {
     }
 
     /// SMIs that the store gives to this host and of which nothing is here: launches that never ended, or lost files.
-    private func claimMissing(found: Set<String>) async throws {
-        for (record, _) in try await around.store.records(SMIRecord.self, prefix: SMIRecord.prefix)
-        where record.host == host && !found.contains(record.user) {
+    ///
+    /// The records were read before the host was surveyed, and are changed only where nobody else has meanwhile.
+    private func settleMissing(_ claimed: [(SMIRecord, Int64)], found: Set<String>) async throws {
+        for (record, revision) in claimed where record.host == host && !found.contains(record.user) {
             switch record.state {
-            case .launching: await unreserve(record)
+            case .launching where activity(record.user) == nil: await unreserve(record)
+            case .launching: break
             case .running:
-                try await markStopped(record.user)
+                var stopped = record
+                stopped.state = .stopped
+                do {
+                    try await around.store.write(SMIRecord.key(record.user), stopped, expect: .revision(revision))
+                } catch {
+                    guard isConflict(error) else { throw error }
+                    continue
+                }
                 around.events.note("lost", user: record.user)
             case .stopped: break
             }

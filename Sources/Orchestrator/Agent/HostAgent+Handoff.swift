@@ -93,6 +93,7 @@ extension HostAgent {
                 peers: around.peers,
                 closeSessions: { [self] in await closeSessions(record) },
                 routeTo: { await routes.route($0.address, via: $1) },
+                memory: around.memory,
                 logger: around.logger
             ),
             record: record,
@@ -118,8 +119,9 @@ extension HostAgent {
         return try await first.value()
     }
 
-    private func departed(_ report: HandoffReport) {
+    private func departed(_ report: HandoffReport) async {
         notRunning(report.user)
+        await around.memory?.ended(report.user)
         around.events.note(
             "resumed",
             user: report.user,
@@ -154,6 +156,7 @@ extension HostAgent {
                 ensureImage: { [around] digest in
                     try await Self.ensureImage(digest, from: preparation.source, around: around)
                 },
+                memory: around.memory,
                 logger: around.logger
             ),
             preparation: preparation,
@@ -163,6 +166,7 @@ extension HostAgent {
         case .resumed(let record):
             try? await around.sandboxes.discardCut(user)
             nowRunning(user, generation: record.generation)
+            await around.memory?.began(record, previous: preparation.source)
         case .refused(let error):
             around.logger.warning("hand-off refused", metadata: ["user": "\(user)", "error": "\(error)"])
         case .needsRecovery(let error):

@@ -13,6 +13,8 @@ extension HostAgent {
         let digest = try await around.images.resolve(request.image)
         let record = try await reserve(request, digest: digest)
         let process: SandboxProcess
+        // What an earlier SMI of this name has left.
+        await around.memory?.forget(request.user)
         do {
             process = try await around.sandboxes.launch(record.spec)
         } catch {
@@ -46,6 +48,7 @@ extension HostAgent {
             throw error
         }
         nowRunning(record.user, generation: launched.generation)
+        await around.memory?.began(launched, previous: nil)
         let elapsed = milliseconds(ContinuousClock.now - start)
         around.events.note("launched", user: record.user, ["image": record.imageName, "ms": "\(elapsed)"])
         return LaunchReply(

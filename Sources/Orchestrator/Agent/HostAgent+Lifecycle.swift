@@ -16,7 +16,23 @@ extension HostAgent {
             throw error
         }
         try await markStopped(user)
+        await around.memory?.forget(user)
         around.events.note("stopped", user: user)
+    }
+
+    /// Ends an SMI whose processes wait for memory that will not come.
+    package func endLost(_ user: String, cause: String) async {
+        guard (try? begin(user, .stopping)) != nil else { return }
+        defer { end(user) }
+        notRunning(user)
+        do {
+            try await around.sandboxes.stop(user)
+            try await markStopped(user)
+            await around.memory?.forget(user)
+        } catch {
+            around.logger.error("after the loss of memory", metadata: ["user": "\(user)", "error": "\(error)"])
+        }
+        around.events.note("lost", user: user, ["cause": cause])
     }
 
     /// Writes into the store that an SMI of this host does not run any more.
@@ -42,6 +58,7 @@ extension HostAgent {
         await closeSessions(record)
         notRunning(user)
         try await around.sandboxes.destroy(user)
+        await around.memory?.forget(user)
         await unreserve(record)
         around.events.note("removed", user: user)
     }

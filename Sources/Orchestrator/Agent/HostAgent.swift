@@ -26,6 +26,8 @@ package actor HostAgent {
         package var routes: any SMIRoutes
         package var sessions: any SessionGate
         package var events: EventLog
+        /// Memory and its replicas; nil where CRIU's images carry all memory, as in tests of the logic.
+        package var memory: (any MemoryKeeping)?
         package var logger: Logger
 
         /// Everything an agent needs from its host and cluster.
@@ -38,6 +40,7 @@ package actor HostAgent {
             routes: any SMIRoutes,
             sessions: any SessionGate,
             events: EventLog,
+            memory: (any MemoryKeeping)? = nil,
             logger: Logger
         ) {
             self.host = host
@@ -48,6 +51,7 @@ package actor HostAgent {
             self.routes = routes
             self.sessions = sessions
             self.events = events
+            self.memory = memory
             self.logger = logger
         }
     }
@@ -167,6 +171,7 @@ package actor HostAgent {
         do {
             try await around.sandboxes.stop(user)
             try await markStopped(user)
+            await around.memory?.forget(user)
         } catch {
             around.logger.error("after init's end", metadata: ["user": "\(user)", "error": "\(error)"])
         }

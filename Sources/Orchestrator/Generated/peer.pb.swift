@@ -282,6 +282,9 @@ package nonisolated struct Smirun_V1_CutComplete: Sendable {
   /// Phases at the source since the freeze, nanoseconds.
   package var phases: Dictionary<String,UInt64> = [:]
 
+  /// The epoch of memory that belongs to the cut, sent on the stream of epochs; 0 where the images hold all memory.
+  package var memoryEpoch: UInt64 = 0
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
@@ -1059,7 +1062,7 @@ nonisolated extension Smirun_V1_HandoffChunk: SwiftProtobuf.Message, SwiftProtob
 
 nonisolated extension Smirun_V1_CutComplete: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".CutComplete"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}streams\0\u{1}phases\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}streams\0\u{1}phases\0\u{3}memory_epoch\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1069,6 +1072,7 @@ nonisolated extension Smirun_V1_CutComplete: SwiftProtobuf.Message, SwiftProtobu
       switch fieldNumber {
       case 1: try { try decoder.decodeRepeatedMessageField(value: &self.streams) }()
       case 2: try { try decoder.decodeMapField(fieldType: SwiftProtobuf._ProtobufMap<SwiftProtobuf.ProtobufString,SwiftProtobuf.ProtobufUInt64>.self, value: &self.phases) }()
+      case 3: try { try decoder.decodeSingularUInt64Field(value: &self.memoryEpoch) }()
       default: break
       }
     }
@@ -1081,12 +1085,16 @@ nonisolated extension Smirun_V1_CutComplete: SwiftProtobuf.Message, SwiftProtobu
     if !self.phases.isEmpty {
       try visitor.visitMapField(fieldType: SwiftProtobuf._ProtobufMap<SwiftProtobuf.ProtobufString,SwiftProtobuf.ProtobufUInt64>.self, value: self.phases, fieldNumber: 2)
     }
+    if self.memoryEpoch != 0 {
+      try visitor.visitSingularUInt64Field(value: self.memoryEpoch, fieldNumber: 3)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   package static func ==(lhs: Smirun_V1_CutComplete, rhs: Smirun_V1_CutComplete) -> Bool {
     if lhs.streams != rhs.streams {return false}
     if lhs.phases != rhs.phases {return false}
+    if lhs.memoryEpoch != rhs.memoryEpoch {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

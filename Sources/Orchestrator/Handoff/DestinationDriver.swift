@@ -4,8 +4,8 @@ import Logging
 /// What arrives from the source during a hand-off.
 package enum HandoffArrival: Sendable {
     case chunk(CutStream, [UInt8])
-    /// The cut is whole; how many bytes each stream had.
-    case complete([CutStream: Int64])
+    /// The cut is whole; how many bytes each stream had, and the epoch of the backing files that belong to it.
+    case complete([CutStream: Int64], memoryEpoch: UInt64?)
     case abandoned(OrchestratorError)
 }
 
@@ -30,6 +30,8 @@ package struct DestinationDriver: Sendable {
         package var store: any ClusterStore
         /// Brings the base image here where it is missing.
         package var ensureImage: @Sendable (String) async throws -> Void
+        /// Where memory travels in backing files; nil where CRIU's images hold all of it.
+        package var memory: (any MemoryKeeping)?
         package var logger: Logger
         /// Pause before an unanswered compare-and-swap is asked again.
         package var storePause: Duration = .milliseconds(100)
@@ -70,6 +72,7 @@ private struct DestinationRun {
     var unanswered = false
     var committed: SMIRecord?
     var phases: [String: Double] = [:]
+    var arriving: (any ArrivingMemory)?
     let attempt = newAttemptName()
     private let clock = ContinuousClock()
 
@@ -134,6 +137,7 @@ private struct DestinationRun {
             base = current
             try await around.ensureImage(driver.preparation.spec.image)
             try await around.sandboxes.stage(driver.preparation.spec)
+            await around.memory?.stage(user)
             phases["stage"] = milliseconds(clock.now - start)
             return .staged
         } catch {
@@ -141,7 +145,7 @@ private struct DestinationRun {
         }
     }
 
-    private func receive() async -> DestinationHandoff.Event {
+    private mutating func receive() async -> DestinationHandoff.Event {
         var sinks: [CutStream: any ChunkSink] = [:]
         do {
             sinks[.state] = try await around.sandboxes.cutSink(user)
@@ -152,12 +156,13 @@ private struct DestinationRun {
                 case .chunk(let stream, let bytes):
                     try await sinks[stream]?.write(bytes)
                     received[stream, default: 0] += Int64(bytes.count)
-                case .complete(let sent):
+                case .complete(let sent, let memoryEpoch):
                     guard CutStream.allCases.allSatisfy({ sent[$0, default: 0] == received[$0, default: 0] }) else {
                         throw Self.incomplete
                     }
                     for stream in CutStream.allCases { try await sinks[stream]?.finish() }
-                    try await around.sandboxes.sealCut(user)
+                    try await takeMemory(memoryEpoch)
+                    try await around.sandboxes.sealCut(user, memoryEpoch: memoryEpoch)
                     return .cutComplete
                 case .abandoned(let reason):
                     for sink in sinks.values { await sink.abandon() }
@@ -172,14 +177,25 @@ private struct DestinationRun {
         }
     }
 
+    /// Waits for memory's part of the cut, which comes on the stream of epochs.
+    private mutating func takeMemory(_ epoch: UInt64?) async throws {
+        guard let epoch else { return }
+        guard let memory = around.memory else { throw Self.noMemory }
+        let start = clock.now
+        arriving = try await memory.arrive(user, epoch: epoch)
+        phases["memory"] = milliseconds(clock.now - start)
+    }
+
     private mutating func restore() async -> DestinationHandoff.Event {
         let start = clock.now
         do {
+            try await arriving?.listen()
             let process = try await around.sandboxes.restore(user)
             phases["restore.criu"] = milliseconds(clock.now - start)
             for (phase, length) in process.phases { phases["restore." + phase] = length }
             return .restored
         } catch {
+            await arriving?.abandon()
             return .restoreFailed(OrchestratorError(wrapping: error))
         }
     }
@@ -243,6 +259,12 @@ private struct DestinationRun {
         .handoffFailed,
         cause: "the cut arrived with another length than was sent",
         remedy: "try again; if it happens again look at both daemons' logs"
+    )
+
+    private static let noMemory = OrchestratorError(
+        .version,
+        cause: "this host cannot take memory in epochs",
+        remedy: "run the same version of smirun everywhere"
     )
 
     private static let recordChanged = OrchestratorError(

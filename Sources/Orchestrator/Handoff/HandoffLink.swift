@@ -13,7 +13,7 @@ package struct HandoffPreparation: Sendable {
 
 /// Which stream a chunk of a cut belongs to.
 package enum CutStream: Sendable, Hashable, CaseIterable {
-    /// CRIU's images: process state and, as long as no backing file carries it, memory.
+    /// CRIU's images: process state, and what memory is not in backing files.
     case state
     /// The writable layer of the rootfs.
     case files
@@ -35,8 +35,9 @@ package protocol HandoffLink: Sendable {
     func prepare(_ preparation: HandoffPreparation) async throws -> HandoffOutcome?
     /// Sends one chunk of a stream; waits while the link is behind.
     func send(_ stream: CutStream, _ bytes: [UInt8]) async throws
-    /// Says that the cut is whole. From the moment this is called the destination may commit.
-    func complete(bytes: [CutStream: Int64]) async throws
+    /// Says that the cut is whole, with the epoch of memory that belongs to it, if any. From the moment this is called the
+    /// destination may commit.
+    func complete(bytes: [CutStream: Int64], memoryEpoch: UInt64?) async throws
     /// Waits for the end.
     func outcome() async throws -> HandoffOutcome
     /// Gives up, where the other side still listens, and ends the connection.

@@ -1,4 +1,5 @@
 import Isolation
+import Replication
 
 /// Collects the clocks of one hand-off on the source's side.
 struct HandoffTimes {
@@ -13,6 +14,7 @@ struct HandoffTimes {
     private let to: String
     /// Bytes handed to the link so far.
     var bytes: Int64 = 0
+    private var warmth: Warmth?
 
     init(record: SMIRecord, from: String, to: String) {
         self.record = record
@@ -27,6 +29,11 @@ struct HandoffTimes {
         let now = clock.now
         phases[phase] = milliseconds(now - last)
         last = now
+    }
+
+    /// Takes over what was sent while the SMI ran.
+    mutating func warmed(_ warmth: Warmth) {
+        self.warmth = warmth
     }
 
     /// Takes over what the checkpoint measured.
@@ -54,8 +61,8 @@ struct HandoffTimes {
             blackoutMs: pause,
             totalMs: milliseconds((resumedAt ?? clock.now) - triggered),
             residualBytes: bytes,
-            wireBytes: bytes,
-            replica: "cold",
+            wireBytes: bytes + (warmth?.bytes ?? 0),
+            replica: warmth?.wasWarm == true ? "warm" : "cold",
             mode: "precopy",
             phases: phases.merging(phasesThere) { mine, _ in mine }
         )

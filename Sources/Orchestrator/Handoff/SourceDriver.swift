@@ -1,5 +1,6 @@
 import Isolation
 import Logging
+import Replication
 
 /// Carries out the source's side of one hand-off: performs the effects of `SourceHandoff` and feeds it what happened.
 package struct SourceDriver: Sendable {
@@ -13,6 +14,8 @@ package struct SourceDriver: Sendable {
         package var closeSessions: @Sendable () async -> Void
         /// Called at once when the destination has said 'resumed': the route follows the SMI.
         package var routeTo: @Sendable (SandboxSpec, HostRecord) async -> Void
+        /// Where memory travels in backing files; nil where CRIU's images hold all of it.
+        package var memory: (any MemoryKeeping)?
         package var logger: Logger
         /// Longest wait for one answer of the destination.
         package var patience: Duration = .seconds(60)
@@ -64,6 +67,8 @@ private struct SourceRun {
     var phasesThere: [String: Double] = [:]
     /// Bytes of each stream of the cut, told to the destination at its end.
     var completed: [CutStream: Int64] = [:]
+    var memory: (any DepartingMemory)?
+    var memoryEpoch: UInt64?
 
     init(driver: SourceDriver) {
         self.driver = driver
@@ -142,10 +147,28 @@ private struct SourceRun {
             try await ready
             times.mark("prepare")
             if case .refused(let error) = early { return .refused(error) }
+            await warm()
             return .prepared
         } catch {
             return .contactLost(OrchestratorError(wrapping: error))
         }
+    }
+
+    /// Brings the destination's replica near, while the SMI runs; without one, CRIU's images carry the memory.
+    private mutating func warm() async {
+        guard let keeping = around.memory else { return }
+        await driver.progress(HandoffProgress(phase: "warm"))
+        do {
+            let departing = try await keeping.depart(driver.record, to: driver.destination)
+            times.warmed(try await departing.warm())
+            memory = departing
+        } catch {
+            around.logger.warning(
+                "memory travels in the images",
+                metadata: ["user": "\(user)", "error": "\(error)"]
+            )
+        }
+        times.mark("warm")
     }
 
     private mutating func checkpoint() async -> SourceHandoff.Event {
@@ -153,7 +176,13 @@ private struct SourceRun {
         await around.closeSessions()
         times.mark("sessions")
         do {
-            let report = try await around.sandboxes.checkpoint(user)
+            let report: CheckpointReport
+            if let memory {
+                let (sandboxes, user) = (around.sandboxes, user)
+                report = try await memory.cutting { try await sandboxes.checkpoint(user, carrying: $0) }
+            } else {
+                report = try await around.sandboxes.checkpoint(user)
+            }
             times.froze(report)
             return .checkpointed
         } catch {
@@ -180,6 +209,13 @@ private struct SourceRun {
                 sent[stream] = total
                 times.bytes += total
             }
+            if let memory {
+                let cut = try await within(around.patience, "the link to \(driver.destination.name)") {
+                    try await memory.sent()
+                }
+                times.bytes += cut.bytes
+                memoryEpoch = cut.epoch
+            }
             times.mark("copy")
         } catch {
             return .contactLost(OrchestratorError(wrapping: error))
@@ -192,9 +228,9 @@ private struct SourceRun {
         guard let link else { return .contactLost(Self.incomplete) }
         await driver.progress(HandoffProgress(phase: "restore"))
         do {
-            let bytes = completed
+            let (bytes, epoch) = (completed, memoryEpoch)
             try await within(around.patience, "the link to \(driver.destination.name)") {
-                try await link.complete(bytes: bytes)
+                try await link.complete(bytes: bytes, memoryEpoch: epoch)
             }
             let outcome = try await within(around.patience, "the destination's restore") { try await link.outcome() }
             switch outcome {

@@ -38,6 +38,8 @@ package final class PeerConnection: Sendable {
 
     /// The services of the peer.
     package var peer: Smirun_V1_Peer.Client<ClusterTransport> { .init(wrapping: link.client) }
+    /// For methods that no generated client has.
+    var client: GRPCClient<ClusterTransport> { link.client }
     /// The store that the peer serves, where it does.
     package var store: Smirun_V1_Store.Client<ClusterTransport> { .init(wrapping: link.client) }
 

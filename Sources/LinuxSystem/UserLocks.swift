@@ -1,16 +1,19 @@
-import LinuxSystem
-
 /// One operation at a time per user; those of different users go side by side.
-actor UserLocks {
+package actor UserLocks {
     private var held: Set<String> = []
     private var waiting: [String: [CheckedContinuation<Void, Never>]] = [:]
 
-    func acquire(_ user: String) async {
+    /// Locks without holder.
+    package init() {}
+
+    /// Waits for the user's turn; `release` ends it.
+    package func acquire(_ user: String) async {
         if held.insert(user).inserted { return }
         await withCheckedContinuation { waiting[user, default: []].append($0) }
     }
 
-    func release(_ user: String) {
+    /// Lets the next one go on.
+    package func release(_ user: String) {
         guard var queue = waiting[user], !queue.isEmpty else {
             held.remove(user)
             return
@@ -21,13 +24,22 @@ actor UserLocks {
     }
 
     /// Runs work that blocks a thread of its own, alone for this user.
-    nonisolated func alone<Value: Sendable>(
+    package nonisolated func alone<Value: Sendable>(
         _ user: String,
         _ body: @escaping @Sendable () throws -> Value
     ) async throws -> Value {
+        try await whileAlone(user) { try await offload(body) }
+    }
+
+    /// Runs work that waits without blocking, alone for this user, where the caller is isolated.
+    package func whileAlone<Value: Sendable>(
+        _ user: String,
+        isolation: isolated (any Actor)? = #isolation,
+        _ body: () async throws -> Value
+    ) async throws -> Value {
         await acquire(user)
         do {
-            let value = try await offload(body)
+            let value = try await body()
             await release(user)
             return value
         } catch {

@@ -1,0 +1,40 @@
+import Isolation
+import Replication
+
+/// The part of a hand-off that is about the SMI's memory, at the source.
+package protocol DepartingMemory: Sendable {
+    /// Brings the destination's replica as near as it gets while the SMI runs.
+    func warm() async throws -> Warmth
+    /// Lets `body` checkpoint the SMI with its memory left to us; the cut's frames leave while it goes on.
+    func cutting(
+        _ body: @escaping @Sendable (CarriedCut) async throws -> CheckpointReport
+    ) async throws -> CheckpointReport
+    /// Waits until the cut has been handed to the transport.
+    func sent() async throws -> MemoryCut
+}
+
+/// The same at the destination.
+package protocol ArrivingMemory: Sendable {
+    /// Has the pages ready to be served, before the restore.
+    func listen() async throws
+    /// The restore failed and its processes are gone.
+    func abandon() async
+}
+
+/// What hand-offs and the agent ask of whoever keeps the memory of SMIs and its replicas.
+package protocol MemoryKeeping: Sendable {
+    /// Begins the hand-off of an SMI that runs here.
+    func depart(_ record: SMIRecord, to destination: HostRecord) async throws -> any DepartingMemory
+    /// Makes ready, before the freeze, for an SMI that will be restored here.
+    func stage(_ user: String) async
+    /// Waits until an epoch has come in whole, and takes the replica over for the restore.
+    func arrive(_ user: String, epoch: UInt64) async throws -> any ArrivingMemory
+    /// An SMI runs here from now on; `previous` is the host that it came from.
+    func began(_ record: SMIRecord, previous: String?) async
+    /// An SMI does not run here any more; what is here of its memory stays, as a replica.
+    func ended(_ user: String) async
+    /// Deletes what is here of SMIs that neither run here nor need a replica here; once per start of the daemon.
+    func sweep(running: Set<String>) async
+    /// Nobody needs an SMI's memory any more, here or on other hosts.
+    func forget(_ user: String) async
+}

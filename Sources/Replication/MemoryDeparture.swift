@@ -1,0 +1,173 @@
+import BackingStore
+import LinuxSystem
+import Synchronization
+
+/// How near a replica was brought before the freeze.
+package struct Warmth: Sendable {
+    /// Whether the replica held an epoch when the hand-off began.
+    package let wasWarm: Bool
+    package let rounds: Int
+    /// Bytes sent while the SMI ran.
+    package let bytes: Int64
+    /// What the cut is expected to carry, seconds on this link.
+    package let expectedSeconds: Double
+}
+
+/// What the cut carried.
+package struct MemoryCut: Sendable {
+    package let epoch: UInt64
+    package let bytes: Int64
+    package let pages: Int
+}
+
+extension MemoryOwner {
+    /// Most rounds that are made for a hand-off after the replica has caught up.
+    private static let mostRounds = 8
+    /// How often a replica may not take an epoch in, before it is given up.
+    private static let mostRefusals = 3
+    /// Memory's part of the freeze that rounds aim at, seconds.
+    private static let goal = 0.005
+
+    /// Brings a connected replica as near as rounds can: until what is left fits, or does not get less any more.
+    package func warm(_ host: String) async throws -> Warmth {
+        guard let subscriber = subscribers[host] else { throw Self.notConnected(host) }
+        return try await turns.whileAlone(around.user) {
+            let wasWarm = subscriber.epoch > 0
+            var bytes: Int64 = 0
+            var rounds = 0
+            var last = Double.infinity
+            var refusals = 0
+            while true {
+                try Task.checkCancellation()
+                let started = ContinuousClock.now
+                let round = try await flush(.last)
+                await deliver(round, .handoff)
+                await catchUp(host, .handoff)
+                guard let reached = subscribers[host]?.epoch else { throw Self.notConnected(host) }
+                guard reached == round.epoch else {
+                    refusals += 1
+                    guard refusals < Self.mostRefusals else { throw Self.refused(host) }
+                    continue
+                }
+                bytes += Int64(round.wireBytes)
+                rounds += 1
+                if round.deferredPages > 0 { continue }
+                // What a program writes while a round is made and sent is the next round's work.
+                let elapsed = seconds(ContinuousClock.now - started)
+                let rate = await around.rates.rate(to: host)
+                let left = round.residual.pagesPerSecond * elapsed * round.residual.wireBytesPerPage / rate
+                if left <= Self.goal || left > last * 0.7 || rounds >= Self.mostRounds {
+                    return Warmth(wasWarm: wasWarm, rounds: rounds, bytes: bytes, expectedSeconds: left)
+                }
+                last = left
+            }
+        }
+    }
+
+    /// Lets `body` freeze the SMI and call `CutMaker.cut` while no round runs; returns what it returns.
+    ///
+    /// The frames leave for `host` while `body` goes on. Where it fails, they are of no consequence: the replica then
+    /// holds one more whole epoch. The stream is used for nothing else afterwards.
+    package func cutting<Value: Sendable>(
+        to host: String,
+        _ body: @escaping @Sendable (CutMaker) async throws -> Value
+    ) async throws -> (Value, CutSending) {
+        guard let subscriber = subscribers[host] else { throw Self.notConnected(host) }
+        return try await turns.whileAlone(around.user) {
+            await around.priority.beginCut(to: host)
+            let maker = CutMaker(journal: journal, rate: await around.rates.rate(to: host), base: subscriber.epoch)
+            let sending = CutSending(maker, over: subscriber.link)
+            let priority = around.priority
+            Task {
+                _ = await sending.finished()
+                await priority.endCut(to: host)
+            }
+            do {
+                let value = try await body(maker)
+                maker.finish()
+                return (value, sending)
+            } catch {
+                maker.finish()
+                _ = await sending.finished()
+                await remove(host, forgetting: false)
+                throw error
+            }
+        }
+    }
+
+    private static func refused(_ host: String) -> ReplicaError {
+        ReplicaError(
+            cause: "host \(host) does not take the SMI's memory in",
+            remedy: "look at its daemon's log; it may be out of disk space"
+        )
+    }
+
+    private static func notConnected(_ host: String) -> ReplicaError {
+        ReplicaError(
+            cause: "the stream of epochs to host \(host) is broken",
+            remedy: "check the link between the hosts, then try again"
+        )
+    }
+}
+
+/// Makes the cut's rounds, on CRIU's thread, while the processes are stopped.
+package final class CutMaker: Sendable {
+    private let journal: MemoryJournal
+    private let rate: Double
+    private let base: UInt64
+    private let out: AsyncStream<EpochRound>.Continuation
+    fileprivate let rounds: AsyncStream<EpochRound>
+
+    init(journal: MemoryJournal, rate: Double, base: UInt64) {
+        self.journal = journal
+        self.rate = rate
+        self.base = base
+        (rounds, out) = AsyncStream.makeStream()
+    }
+
+    /// Keeps copies of what a dump needs to know of the processes' mappings: before the freeze.
+    package func prepare(_ processes: [FlushedProcess], directory: String) {
+        // A process without its copy is dumped whole.
+        for process in processes { try? CarriedMemory.copySmaps(of: process.hostPid, to: directory) }
+    }
+
+    /// Flushes what is left of stopped processes; what CRIU need not dump is noted in `directory`.
+    ///
+    /// Blocks. May be called again where a dump is tried again.
+    package func cut(_ processes: [FlushedProcess], directory: String) throws {
+        let round = try journal.round(.cut, processes, limit: .max, link: rate, skips: directory)
+        out.yield(round)
+    }
+
+    /// No more will come.
+    func finish() {
+        out.finish()
+    }
+}
+
+/// The cut on its way to the destination.
+package final class CutSending: Sendable {
+    private let task: Task<MemoryCut, any Error>
+
+    init(_ maker: CutMaker, over link: any EpochLink) {
+        task = Task {
+            var result = MemoryCut(epoch: 0, bytes: 0, pages: 0)
+            for await round in maker.rounds {
+                try await link.send(.begin(epoch: round.epoch, quick: true))
+                var bytes: Int64 = 0
+                for message in round.messages {
+                    if case .frame(_, _, let frame) = message { bytes += Int64(frame.count) }
+                    try await link.send(message)
+                }
+                try await link.send(.end(epoch: round.epoch, processes: round.processes))
+                result = MemoryCut(epoch: round.epoch, bytes: result.bytes + bytes, pages: round.flushedPages)
+            }
+            return result
+        }
+    }
+
+    /// Waits until the whole cut has been handed to the transport.
+    package func finished() async -> Result<MemoryCut, any Error> {
+        await task.result
+    }
+}

@@ -1,0 +1,179 @@
+import BackingStore
+import LinuxSystem
+import Synchronization
+
+/// One round as it goes to the replicas.
+package struct EpochRound: Sendable {
+    package let epoch: UInt64
+    /// What a replica that holds `base` whole has to be sent, without `begin` and `end`.
+    package let messages: [EpochMessage]
+    package let processes: [Int32]
+    package let quick: Bool
+    /// The epoch that the messages build upon.
+    package let base: UInt64
+    package let flushedPages: Int
+    /// Written pages left for a later round.
+    package let deferredPages: Int
+    /// Pages that the round found written.
+    package let writtenPages: Int
+    package let wireBytes: Int
+    package let residual: Residual
+}
+
+/// The backing files of an SMI that runs here, and its epochs: what blocks, behind a lock.
+final class MemoryJournal: Sendable {
+    private struct State {
+        let flush: MemoryFlush
+        var epoch: UInt64
+    }
+
+    private let directory: EpochDirectory
+    private let state: Mutex<State>
+
+    /// Goes on with what an earlier owner, or this host as a replica, has left in a directory.
+    init(directory: EpochDirectory, stores: [Int32: PageStore], epoch: UInt64) {
+        self.directory = directory
+        state = Mutex(State(flush: MemoryFlush(directory: directory.path, stores: stores), epoch: epoch))
+    }
+
+    /// The last epoch.
+    var epoch: UInt64 { state.withLock { $0.epoch } }
+
+    /// Flushes what was written into the backing files, as the next epoch.
+    ///
+    /// Blocks. For a cut, `skips` is the directory that CRIU's preload library looks into for what to leave out.
+    func round(
+        _ kind: MemoryFlush.Kind,
+        _ processes: [FlushedProcess],
+        limit: Int,
+        link bytesPerSecond: Double,
+        skips: String? = nil
+    ) throws -> EpochRound {
+        try state.withLock { state in
+            let base = state.epoch
+            var messages: [EpochMessage] = []
+            state.flush.setLink(bytesPerSecond: bytesPerSecond)
+            let report = try state.flush.round(
+                kind,
+                processes: processes,
+                epoch: base + 1,
+                replicated: base,
+                limit: limit
+            ) { frame in
+                messages.append(.frame(process: frame.process, parent: frame.parent, bytes: frame.bytes))
+            }
+            state.epoch = base + 1
+            try directory.note(epoch: base + 1)
+            if kind == .cut {
+                for (process, inner) in zip(report.processes, report.inner) {
+                    messages.append(.present(process: inner, pages: process.present ?? []))
+                    let hot = state.flush.hotSet(of: inner, limit: MemoryReplica.hotLimit).sorted()
+                    if !hot.isEmpty { messages.append(.hot(process: inner, pages: Self.runs(hot))) }
+                    // Without its file a process is dumped whole: slower, not wrong.
+                    if let skips { try? CarriedMemory.writeSkips(process, to: skips) }
+                }
+            }
+            return EpochRound(
+                epoch: base + 1,
+                messages: messages,
+                processes: report.inner,
+                quick: kind == .cut,
+                base: base,
+                flushedPages: report.flushedPages,
+                deferredPages: report.deferredPages,
+                writtenPages: report.processes.reduce(0) { $0 + $1.dirtyPages },
+                wireBytes: report.wireBytes,
+                residual: report.residual
+            )
+        }
+    }
+
+    /// Everything that changed after an epoch, in pieces, for a replica that holds that epoch; the last piece is nil.
+    ///
+    /// No round may run meanwhile.
+    func changes(after epoch: UInt64) -> ChangedPages {
+        state.withLock { ChangedPages(stores: $0.flush.stores, after: epoch) }
+    }
+
+    /// Ends all tracking.
+    func close() {
+        state.withLock { $0.flush.tracker.detach() }
+    }
+
+    private static func runs(_ pages: [UInt64]) -> [Range<UInt64>] {
+        var result: [Range<UInt64>] = []
+        for page in pages {
+            if let last = result.last, last.upperBound == page {
+                result[result.count - 1] = last.lowerBound..<page + 1
+            } else {
+                result.append(page..<page + 1)
+            }
+        }
+        return result
+    }
+}
+
+/// Reads pages that changed after an epoch out of backing files, as messages to a replica.
+struct ChangedPages: Sendable {
+    /// Pages in one frame: 256 KB, so that whatever is more urgent waits a moment only.
+    private static let batch = 64
+
+    private let after: UInt64
+    private var left: [(inner: Int32, store: PageStore)]
+    private var from: UInt64 = 0
+    /// Processes that there are.
+    let processes: [Int32]
+
+    init(stores: [Int32: PageStore], after epoch: UInt64) {
+        after = epoch
+        left = stores.sorted { $0.key > $1.key }.map { ($0.key, $0.value) }
+        processes = stores.keys.sorted()
+    }
+
+    /// The next message, nil at the end, and what comes after it.
+    ///
+    /// Blocks.
+    func next(codec: PageDelta.Codec) throws -> (EpochMessage?, ChangedPages) {
+        var rest = self
+        let message = try rest.message(codec: codec)
+        return (message, rest)
+    }
+
+    private mutating func message(codec: PageDelta.Codec) throws -> EpochMessage? {
+        guard let (inner, store) = left.last else { return nil }
+        let pages = store.pages(from: from, changedAfter: after, limit: Self.batch)
+        guard let last = pages.last else {
+            left.removeLast()
+            from = 0
+            return .present(process: inner, pages: Self.held(by: store))
+        }
+        from = last + 1
+        var data = [UInt8](repeating: 0, count: pages.count * PageStore.pageSize)
+        let bytes = try data.withUnsafeMutableBytes { buffer in
+            for (i, page) in pages.enumerated() {
+                guard let base = buffer.baseAddress else { continue }
+                _ = try store.read(page, into: base + i * PageStore.pageSize)
+            }
+            guard let base = buffer.baseAddress else { return [UInt8]() }
+            return try PageDelta.encode(pages, base, from: store, baseEpoch: 0, codec: codec)
+        }
+        return .frame(process: inner, parent: nil, bytes: bytes)
+    }
+
+    private static func held(by store: PageStore) -> [Range<UInt64>] {
+        var ranges: [Range<UInt64>] = []
+        var from: UInt64 = 0
+        while true {
+            let pages = store.pages(from: from, limit: 4096)
+            guard let last = pages.last else { return ranges }
+            for page in pages {
+                if let range = ranges.last, range.upperBound == page {
+                    ranges[ranges.count - 1] = range.lowerBound..<page + 1
+                } else {
+                    ranges.append(page..<page + 1)
+                }
+            }
+            from = last + 1
+        }
+    }
+}
