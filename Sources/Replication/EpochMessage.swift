@@ -19,6 +19,8 @@ package enum EpochMessage: Sendable, Equatable {
     case present(process: Int32, pages: [Range<UInt64>])
     /// Owner: pages that the process will want first, once it is restored.
     case hot(process: Int32, pages: [Range<UInt64>])
+    /// Owner: pages that belong into CRIU's images, as it does not take them from a page server.
+    case imaged(process: Int32, pages: [Range<UInt64>])
     /// Owner: the epoch has been sent; the processes that exist in it.
     case end(epoch: UInt64, processes: [Int32])
     /// Replica: the epoch is committed.
@@ -55,6 +57,7 @@ extension EpochMessage {
         case behind = 8
         case forget = 9
         case hot = 10
+        case imaged = 11
     }
 
     /// The message as bytes.
@@ -84,6 +87,10 @@ extension EpochMessage {
             writer.ranges(pages)
         case .hot(let process, let pages):
             writer.start(Kind.hot.rawValue, reserving: pages.count * 4 + 16)
+            writer.number(UInt64(process))
+            writer.ranges(pages)
+        case .imaged(let process, let pages):
+            writer.start(Kind.imaged.rawValue, reserving: pages.count * 4 + 16)
             writer.number(UInt64(process))
             writer.ranges(pages)
         case .end(let epoch, let processes):
@@ -129,6 +136,7 @@ extension EpochMessage {
             )
         case .present: self = .present(process: try reader.process(), pages: try reader.ranges())
         case .hot: self = .hot(process: try reader.process(), pages: try reader.ranges())
+        case .imaged: self = .imaged(process: try reader.process(), pages: try reader.ranges())
         case .end:
             let epoch = try reader.number()
             let count = try reader.count(elementSize: 1)

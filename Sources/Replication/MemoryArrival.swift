@@ -12,17 +12,37 @@ package final class MemoryArrival: Sendable {
         self.replica = replica
         let stores = replica.stores
         let hot = replica.hot
+        let imaged = replica.imaged
         let (events, out) = AsyncStream<PageServer.Event>.makeStream()
         self.events = events
         server = try PageServer(
             keeper: keeper,
-            sources: { pid in stores[pid].map { PageSource(store: $0, hot: hot[pid] ?? []) } },
+            sources: { pid in stores[pid].map { PageSource(store: $0, hot: hot[pid] ?? [], except: imaged[pid] ?? []) } },
             onEvent: { out.yield($0) }
         )
     }
 
     /// The epoch that the pages are of.
     package var epoch: UInt64 { replica.epoch }
+
+    /// Hands out the pages that belong into CRIU's images: process, pages, and how to read one.
+    ///
+    /// Blocks.
+    package func addImaged(
+        _ add: (Int32, [Range<UInt64>], (UInt64, UnsafeMutableRawPointer) throws -> Void) throws -> Void
+    ) throws {
+        for (process, pages) in replica.imaged {
+            guard let store = replica.stores[process] else { continue }
+            try add(process, pages) { page, buffer in
+                guard try store.read(page, into: buffer) else {
+                    throw ReplicaError(
+                        cause: "page \(page) of process \(process) is not in its backing file",
+                        remedy: "try the hand-off again"
+                    )
+                }
+            }
+        }
+    }
 
     /// Listens for CRIU; before the restore.
     package func listen(at path: String) throws {

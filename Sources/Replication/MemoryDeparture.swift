@@ -30,8 +30,8 @@ extension MemoryOwner {
 
     /// Brings a connected replica as near as rounds can: until what is left fits, or does not get less any more.
     package func warm(_ host: String) async throws -> Warmth {
-        guard let subscriber = subscribers[host] else { throw Self.notConnected(host) }
         return try await turns.whileAlone(around.user) {
+            guard let subscriber = subscribers[host] else { throw Self.notConnected(host) }
             let wasWarm = subscriber.epoch > 0
             var bytes: Int64 = 0
             var rounds = 0
@@ -74,6 +74,7 @@ extension MemoryOwner {
     ) async throws -> (Value, CutSending) {
         guard let subscriber = subscribers[host] else { throw Self.notConnected(host) }
         return try await turns.whileAlone(around.user) {
+            isLeaving = true
             await around.priority.beginCut(to: host)
             let maker = CutMaker(journal: journal, rate: await around.rates.rate(to: host), base: subscriber.epoch)
             let sending = CutSending(maker, over: subscriber.link)
@@ -90,6 +91,7 @@ extension MemoryOwner {
                 maker.finish()
                 _ = await sending.finished()
                 await remove(host, forgetting: false)
+                isLeaving = false
                 throw error
             }
         }

@@ -39,6 +39,11 @@ final class MemoryJournal: Sendable {
     /// The last epoch.
     var epoch: UInt64 { state.withLock { $0.epoch } }
 
+    /// Goes on with a number above one that some replica has seen elsewhere: numbers only grow.
+    func skip(to epoch: UInt64) {
+        state.withLock { $0.epoch = max($0.epoch, epoch) }
+    }
+
     /// Flushes what was written into the backing files, as the next epoch.
     ///
     /// Blocks. For a cut, `skips` is the directory that CRIU's preload library looks into for what to leave out.
@@ -70,7 +75,9 @@ final class MemoryJournal: Sendable {
                     let hot = state.flush.hotSet(of: inner, limit: MemoryReplica.hotLimit).sorted()
                     if !hot.isEmpty { messages.append(.hot(process: inner, pages: Self.runs(hot))) }
                     // Without its file a process is dumped whole: slower, not wrong.
-                    if let skips { try? CarriedMemory.writeSkips(process, to: skips) }
+                    if let skips, let imaged = try? CarriedMemory.writeSkips(process, to: skips), !imaged.isEmpty {
+                        messages.append(.imaged(process: inner, pages: imaged))
+                    }
                 }
             }
             return EpochRound(

@@ -61,6 +61,9 @@ package actor MemoryOwner {
     let journal: MemoryJournal
     let turns = UserLocks()
     var subscribers: [String: Subscriber] = [:]
+    /// A cut was made, and whether it is this host that goes on is not known yet. An epoch more, made here, would be of
+    /// another past than those of the next owner.
+    var isLeaving = false
     private(set) var residual = Residual(pages: 0, wireBytesPerPage: 4096, pagesPerSecond: 0)
     private(set) var lastRoundSeconds = 0.0
 
@@ -88,6 +91,7 @@ package actor MemoryOwner {
             subscribers[host]?.link.close()
             // An epoch that this owner does not know is of another past: everything is sent.
             let known = epoch <= journal.epoch ? epoch : 0
+            journal.skip(to: epoch)
             subscribers[host] = Subscriber(link: link, epoch: known, heard: .now)
         } catch {
             link.close()
@@ -119,12 +123,18 @@ package actor MemoryOwner {
         }
     }
 
+    /// The SMI goes on here after a cut.
+    package func stays() {
+        isLeaving = false
+    }
+
     // MARK: - Rounds
 
     /// One background round, and what replicas that are behind lack; nil where there is no replica.
     package func round() async throws -> EpochRound? {
         guard !subscribers.isEmpty else { return nil }
         return try await turns.whileAlone(around.user) {
+            guard !isLeaving else { return nil }
             let round = try await flush(.live)
             await deliver(round, .background)
             for host in subscribers.keys { await catchUp(host, .background) }

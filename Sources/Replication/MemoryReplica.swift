@@ -17,6 +17,9 @@ package final class MemoryReplica: @unchecked Sendable {
     /// Pages that processes will want first, as the last cut said.
     private(set) package var hot: [Int32: [UInt64]] = [:]
 
+    /// Pages of the last cut that belong into CRIU's images.
+    private(set) package var imaged: [Int32: [Range<UInt64>]] = [:]
+
     private struct Round {
         let epoch: UInt64
         let quick: Bool
@@ -48,6 +51,7 @@ package final class MemoryReplica: @unchecked Sendable {
         case .begin(let epoch, let quick):
             drop()
             round = Round(epoch: epoch, quick: quick)
+            imaged = [:]
             if epoch < self.epoch { round?.refusal = "epoch \(epoch) is older than what is here" }
         case .frame(let process, let parent, let bytes):
             try change(process) { store in
@@ -58,6 +62,8 @@ package final class MemoryReplica: @unchecked Sendable {
             try change(process) { try $0.retain(pages) }
         case .hot(let process, let pages):
             hot[process] = Array(pages.joined().prefix(Self.hotLimit))
+        case .imaged(let process, let pages):
+            imaged[process] = pages
         case .end(let epoch, let processes):
             return try finish(epoch, processes)
         case .welcome, .whole, .behind, .forget:

@@ -100,7 +100,7 @@ struct CriuPageInTests {
         let preload = carried ? try buildPreload(scratch) : nil
         if carried {
             try CarriedMemory.copySmaps(of: launched, to: images)
-            try CarriedMemory.writeSkips(round, to: images)
+            _ = try CarriedMemory.writeSkips(round, to: images)
             setenv("SMIRUN_CRIU_CARRY", images, 1)
         }
         defer { unsetenv("SMIRUN_CRIU_CARRY") }

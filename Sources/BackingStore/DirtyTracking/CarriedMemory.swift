@@ -7,23 +7,42 @@ package enum CarriedMemory {
     ///
     /// CRIU then need not walk all pages for it during the freeze (88 ms for a process of 1 GB).
     package static func copySmaps(of pid: pid_t, to directory: String) throws {
+        try write(lockedSize(of: pid), to: "\(directory)/\(pid).locked")
         try write(try contents("/proc/\(pid)/smaps"), to: "\(directory)/\(pid).smaps")
     }
 
     /// Writes the mappings that the backing file of a frozen process carries to `PID.skip` of a directory.
     ///
-    /// That is private anonymous memory, except locked memory and the page that each thread's stack pointer is on,
-    /// which CRIU restores itself. Needs ``copySmaps(of:to:)`` first; without it nothing may be left out.
-    package static func writeSkips(_ process: ProcessDirty, to directory: String) throws {
+    /// That is private memory, except locked memory and the page that each thread's stack pointer is on, which CRIU
+    /// restores itself. Needs ``copySmaps(of:to:)`` first; without it nothing may be left out.
+    ///
+    /// - Returns: The pages, in order, of those mappings that are of files: CRIU takes them from its images only, so that
+    ///   they have to be added there before the restore.
+    package static func writeSkips(_ process: ProcessDirty, to directory: String) throws -> [Range<UInt64>] {
         let smaps = try contents("\(directory)/\(process.pid).smaps")
-        let kept = locked(String(decoding: smaps, as: UTF8.self)) + stackPages(of: process.pid)
+        guard try lockedSize(of: process.pid) == contents("\(directory)/\(process.pid).locked") else {
+            // Memory was locked or unlocked since: neither CRIU nor we may believe the copy.
+            unlink("\(directory)/\(process.pid).smaps")
+            return []
+        }
+        let kept = normalized(locked(String(decoding: smaps, as: UTF8.self)) + stackPages(of: process.pid))
         var text = ""
-        for mapping in process.mappings where mapping.isPrivate && mapping.inode == 0 {
-            for range in subtract(normalized(kept), from: [mapping.range]) {
+        var ofFiles: [Range<UInt64>] = []
+        for mapping in process.mappings where mapping.isPrivate {
+            for range in subtract(kept, from: [mapping.range]) {
                 text += "\(String(range.lowerBound, radix: 16))-\(String(range.upperBound, radix: 16))\n"
+                if mapping.inode != 0 { ofFiles.append(range.lowerBound / 4096..<range.upperBound / 4096) }
             }
         }
         try write(Array(text.utf8), to: "\(directory)/\(process.pid).skip")
+        let present = process.present ?? []
+        return subtract(subtract(normalized(ofFiles), from: present), from: present)
+    }
+
+    /// The line of /proc/PID/status that says how much memory is locked.
+    private static func lockedSize(of pid: pid_t) throws -> [UInt8] {
+        let status = String(decoding: try contents("/proc/\(pid)/status"), as: UTF8.self)
+        return Array((status.split(separator: "\n").first { $0.hasPrefix("VmLck:") } ?? "").utf8)
     }
 
     /// Addresses of mappings with the `lo` (locked) or `ht` (huge pages) flag.

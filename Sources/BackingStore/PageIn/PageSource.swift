@@ -6,20 +6,25 @@ package final class PageSource: Sendable {
     let store: PageStore
     /// Pages to push first, most wanted first.
     let hot: [UInt64]
+    /// Pages that come another way, in order.
+    private let except: [Range<UInt64>]
     private let late: Mutex<Set<UInt64>>
     private let onWanted: @Sendable (UInt64) -> Void
 
-    /// Pages of a store that holds a whole epoch, except those of `late`, which will arrive by ``arrived(_:)``.
+    /// Pages of a store that holds a whole epoch, without those of `except`; those of `late` will arrive by
+    /// ``arrived(_:)``.
     ///
     /// `onWanted` is called, on the server's thread, for a late page that the process waits for.
     package init(
         store: PageStore,
         hot: [UInt64] = [],
+        except: [Range<UInt64>] = [],
         late: Set<UInt64> = [],
         onWanted: @escaping @Sendable (UInt64) -> Void = { _ in }
     ) {
         self.store = store
         self.hot = hot
+        self.except = except
         self.late = Mutex(late)
         self.onWanted = onWanted
     }
@@ -35,7 +40,14 @@ package final class PageSource: Sendable {
 
     /// Every page there is, or will be.
     var pages: [UInt64] {
-        let held = store.pages(limit: Int(store.statistics.pages))
+        var held = store.pages(limit: Int(store.statistics.pages))
+        if !except.isEmpty {
+            var next = 0
+            held.removeAll { page in
+                while next < except.count, except[next].upperBound <= page { next += 1 }
+                return next < except.count && except[next].contains(page)
+            }
+        }
         let coming = late.withLock { Array($0) }
         return coming.isEmpty ? held : Set(held).union(coming).sorted()
     }

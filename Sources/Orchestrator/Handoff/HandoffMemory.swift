@@ -11,6 +11,8 @@ package protocol DepartingMemory: Sendable {
     ) async throws -> CheckpointReport
     /// Waits until the cut has been handed to the transport.
     func sent() async throws -> MemoryCut
+    /// The hand-off failed: the SMI goes on here.
+    func stays() async
 }
 
 /// The same at the destination.

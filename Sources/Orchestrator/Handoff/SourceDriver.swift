@@ -250,6 +250,7 @@ private struct SourceRun {
         do {
             try await around.sandboxes.resume(user)
             try? await around.sandboxes.discardCut(user)
+            await memory?.stays()
         } catch {
             around.logger.error(
                 "sandbox did not resume after a failed hand-off",

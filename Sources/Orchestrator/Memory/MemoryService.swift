@@ -212,6 +212,10 @@ extension MemoryService: MemoryKeeping {
         }
         seats[user] = nil
         let arrival = try MemoryArrival(replica, keeper: keepers.removeValue(forKey: user))
+        let images = around.paths.cut(user)
+        try await offload {
+            try arrival.addImaged { try CriuPageImages.add($1, of: $0, images: images, read: $2) }
+        }
         arrivals[user] = arrival
         return Arrival(arrival: arrival, socket: around.paths.pageSocket(user)) { [weak self] in
             await self?.abandoned(user)
@@ -328,6 +332,12 @@ private struct Departure: DepartingMemory {
             throw ReplicaError(cause: "there is no cut to send", remedy: "start the hand-off again")
         }
         return try await sending.finished().get()
+    }
+
+    func stays() async {
+        // What the destination has of the cut is asked for again: its stream may have broken anywhere.
+        await owner.remove(host, forgetting: false)
+        await owner.stays()
     }
 
     private actor Sending {
