@@ -218,9 +218,10 @@ final class FakeLink: HandoffLink {
         throw OrchestratorError(.handoffFailed, cause: "no answer", remedy: "none")
     }
 
-    func send(_ stream: CutStream, _ bytes: [UInt8]) async throws {
+    func send(_ stream: CutStream, _ bytes: [UInt8]) async throws -> Int {
         try pass()
         try await arrivals.send(.chunk(stream, bytes))
+        return bytes.count
     }
 
     func complete(bytes: [CutStream: Int64], memoryEpoch: UInt64?) async throws {

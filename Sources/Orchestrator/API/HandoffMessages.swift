@@ -1,3 +1,4 @@
+import BackingStore
 import Isolation
 
 /// Conversions between the messages of the peer service and what the hand-off's drivers speak of.
@@ -48,7 +49,8 @@ extension HandoffArrival {
         switch message.message {
         case .chunk(let chunk):
             guard let stream = CutStream(chunk.kind) else { return nil }
-            self = .chunk(stream, Array(chunk.data))
+            // What cannot be unpacked is missing at the end, where the lengths are compared.
+            self = .chunk(stream, ChunkPacking.unpacked(Array(chunk.data)) ?? [])
         case .cutComplete(let complete):
             var bytes: [CutStream: Int64] = [:]
             for summary in complete.streams {

@@ -1,3 +1,5 @@
+import BackingStore
+
 /// The source's end of a hand-off over gRPC.
 struct PeerHandoffLink: HandoffLink {
     let call: DuplexCall<Smirun_V1_HandoffRequest, Smirun_V1_HandoffReply>
@@ -15,13 +17,15 @@ struct PeerHandoffLink: HandoffLink {
         throw ended
     }
 
-    func send(_ stream: CutStream, _ bytes: [UInt8]) async throws {
+    func send(_ stream: CutStream, _ bytes: [UInt8]) async throws -> Int {
+        let packed = ChunkPacking.packed(bytes)
         try await call.send(
             .with {
                 $0.chunk.kind = stream.kind
-                $0.chunk.data = .init(bytes)
+                $0.chunk.data = .init(packed)
             }
         )
+        return packed.count
     }
 
     func complete(bytes: [CutStream: Int64], memoryEpoch: UInt64?) async throws {

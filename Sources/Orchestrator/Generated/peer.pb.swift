@@ -258,6 +258,7 @@ package nonisolated struct Smirun_V1_HandoffChunk: Sendable {
 
   package var kind: Smirun_V1_ChunkKind = .unspecified
 
+  /// Packed: one byte (0: as it is, 1: zstd), then the bytes.
   package var data: Data = Data()
 
   /// The file's name inside its kind, where the kind's stream is not framed by itself.

@@ -33,8 +33,8 @@ package enum HandoffOutcome: Sendable {
 package protocol HandoffLink: Sendable {
     /// Asks the destination to stage; returns its outcome early where it refuses.
     func prepare(_ preparation: HandoffPreparation) async throws -> HandoffOutcome?
-    /// Sends one chunk of a stream; waits while the link is behind.
-    func send(_ stream: CutStream, _ bytes: [UInt8]) async throws
+    /// Sends one chunk of a stream; waits while the link is behind. Returns the bytes that it takes on the wire.
+    func send(_ stream: CutStream, _ bytes: [UInt8]) async throws -> Int
     /// Says that the cut is whole, with the epoch of memory that belongs to it, if any. From the moment this is called the
     /// destination may commit.
     func complete(bytes: [CutStream: Int64], memoryEpoch: UInt64?) async throws

@@ -200,14 +200,13 @@ private struct SourceRun {
                     ? around.sandboxes.readCut(user) : around.sandboxes.readUpper(user)
                 var total: Int64 = 0
                 while let chunk = try await source.next() {
-                    try await within(around.patience, "the link to \(driver.destination.name)") {
-                        try await link.send(stream, chunk)
+                    times.bytes += try await within(around.patience, "the link to \(driver.destination.name)") {
+                        Int64(try await link.send(stream, chunk))
                     }
                     total += Int64(chunk.count)
-                    await driver.progress(HandoffProgress(phase: "copy", bytes: times.bytes + total))
+                    await driver.progress(HandoffProgress(phase: "copy", bytes: times.bytes))
                 }
                 sent[stream] = total
-                times.bytes += total
             }
             if let memory {
                 let cut = try await within(around.patience, "the link to \(driver.destination.name)") {
