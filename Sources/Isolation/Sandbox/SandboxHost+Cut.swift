@@ -37,9 +37,10 @@ extension SandboxHost {
         try IsolationError.wrapping("keep the images of \(user)") { try FileContents.replace(seal(user), with: []) }
     }
 
-    /// Deletes the images of the cut in flight; none is no error.
+    /// Deletes the images of the cut in flight and ends what was started in advance for it; none is no error.
     package func discardCut(_ user: String) async throws {
         try await locks.alone(user) { [self] in
+            closeCriu(user)
             try IsolationError.wrapping("delete the images of \(user)") { try removeCut(user) }
         }
     }
