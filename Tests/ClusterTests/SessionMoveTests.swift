@@ -112,9 +112,9 @@ struct SessionMoveTests {
                 #expect(try terminal.mode() == before, "\(arguments)")
             }
             try await takenOver(cluster)
-            for end in [["stop", "alice"], ["rm", "--force", "bob"]] {
-                if end[1] == "bob" { try await cluster.launch("bob") }
-                let terminal = try TypedTerminal(cluster, ["attach", end[1]])
+            for (user, end) in [("alice", ["stop", "alice"]), ("bob", ["rm", "--force", "bob"])] {
+                if user == "bob" { try await cluster.launch("bob") }
+                let terminal = try TypedTerminal(cluster, ["attach", user])
                 let before = try terminal.mode()
                 try await terminal.await("# ")
                 #expect(try await smirun.run(end).status == 0)
