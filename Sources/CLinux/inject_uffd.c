@@ -1,4 +1,4 @@
-// Injection of userfaultfd(2) by ptrace; the registers, signal mask and any interrupted system call are as before.
+// Injection of system calls by ptrace; the registers, signal mask and any interrupted system call are as before.
 #define _GNU_SOURCE
 #include "smi_inject.h"
 
@@ -29,7 +29,10 @@
 
 struct injection {
     pid_t pid, tid;
-    int user_mode_only, timeout_ms;
+    int timeout_ms;
+    // What to do while the thread is stopped, with these arguments; its result is that of the injection.
+    int (*action)(const struct injection *);
+    uint64_t arguments[3];
     int result;
     struct user_regs_struct saved;
     uint64_t saved_mask, gadget;
@@ -128,12 +131,14 @@ static int to_syscall_stop(const struct injection *in) {
     return WSTOPSIG(status) == (SIGTRAP | 0x80) ? 0 : SMI_INJECT_STOPPED;
 }
 
-static int remote_syscall(const struct injection *in, long number, uint64_t argument, int64_t *value) {
+static int remote_syscall(const struct injection *in, long number, const uint64_t arguments[3], int64_t *value) {
     struct user_regs_struct registers = in->saved;
     registers.rip = in->gadget;
     registers.rax = (uint64_t)number;
     registers.orig_rax = ~0ull; // no restart of the call that was interrupted while this one runs
-    registers.rdi = argument;
+    registers.rdi = arguments[0];
+    registers.rsi = arguments[1];
+    registers.rdx = arguments[2];
     int result = set_registers(in, &registers);
     if (result == 0)
         result = to_syscall_stop(in);
@@ -145,10 +150,15 @@ static int remote_syscall(const struct injection *in, long number, uint64_t argu
     return result;
 }
 
+static int duplicate(const struct injection *in) {
+    int64_t value = -1;
+    int result = remote_syscall(in, SYS_dup3, in->arguments, &value);
+    return result == 0 && value < 0 ? (int)value : result;
+}
+
 static int fetch(const struct injection *in) {
     int64_t remote = -1, ignored;
-    uint64_t flags = O_CLOEXEC | O_NONBLOCK | (in->user_mode_only ? UFFD_USER_MODE_ONLY_FLAG : 0);
-    int result = remote_syscall(in, SYS_userfaultfd, flags, &remote);
+    int result = remote_syscall(in, SYS_userfaultfd, in->arguments, &remote);
     if (result != 0)
         return result;
     if (remote < 0)
@@ -159,7 +169,7 @@ static int fetch(const struct injection *in) {
         fd = -errno;
     if (pidfd >= 0)
         close(pidfd);
-    result = remote_syscall(in, SYS_close, (uint64_t)remote, &ignored);
+    result = remote_syscall(in, SYS_close, (uint64_t[3]){(uint64_t)remote}, &ignored);
     if (result != 0 && fd >= 0) {
         close(fd);
         return result;
@@ -227,7 +237,7 @@ static void *run(void *argument) {
                             ptrace(REQUEST_SETSIGMASK, in->tid, sizeof(blocked), &blocked) != 0))
         in->result = -errno;
     if (in->result == 0) {
-        in->result = fetch(in);
+        in->result = in->action(in);
         leave(in, in->result);
     }
     // A thread that never stopped is let go when this thread ends.
@@ -235,12 +245,25 @@ static void *run(void *argument) {
     return NULL;
 }
 
-int smi_inject_userfaultfd(pid_t pid, int user_mode_only, int timeout_ms) {
-    struct injection in = {.pid = pid, .user_mode_only = user_mode_only, .timeout_ms = timeout_ms};
+static int inject(struct injection *in) {
     pthread_t thread;
-    int error = pthread_create(&thread, NULL, run, &in);
+    int error = pthread_create(&thread, NULL, run, in);
     if (error != 0)
         return -error;
     pthread_join(thread, NULL);
-    return in.result;
+    return in->result;
+}
+
+int smi_inject_userfaultfd(pid_t pid, int user_mode_only, int timeout_ms) {
+    uint64_t flags = O_CLOEXEC | O_NONBLOCK | (user_mode_only ? UFFD_USER_MODE_ONLY_FLAG : 0);
+    struct injection in = {.pid = pid, .timeout_ms = timeout_ms, .action = fetch, .arguments = {flags}};
+    return inject(&in);
+}
+
+int smi_inject_dup(pid_t pid, int from, int to, int flags, int timeout_ms) {
+    struct injection in = {.pid = pid, .timeout_ms = timeout_ms, .action = duplicate};
+    in.arguments[0] = (uint64_t)from;
+    in.arguments[1] = (uint64_t)to;
+    in.arguments[2] = (uint64_t)flags;
+    return inject(&in);
 }

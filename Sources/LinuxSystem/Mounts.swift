@@ -43,12 +43,17 @@ package enum Mounts {
     }
 
     /// Whether something is mounted exactly on a path.
-    package static func isMountPoint(_ path: String) -> Bool {
-        guard let text = try? FileContents.string(of: "/proc/self/mountinfo") else { return false }
+    package static func isMountPoint(_ path: String) -> Bool { type(of: path) != nil }
+
+    /// The type of the file system mounted exactly on a path, the topmost where there are several; nil where none is.
+    package static func type(of path: String) -> String? {
+        guard let text = try? FileContents.string(of: "/proc/self/mountinfo") else { return nil }
         let escaped = path.replacing(" ", with: "\\040")
-        return text.split(separator: "\n").contains { line in
-            let fields = line.split(separator: " ", maxSplits: 5)
-            return fields.count > 4 && fields[4] == escaped
+        let types = text.split(separator: "\n").compactMap { line -> String? in
+            let fields = line.split(separator: " ")
+            guard fields.count > 4, fields[4] == escaped, let dash = fields.firstIndex(of: "-") else { return nil }
+            return dash + 1 < fields.count ? String(fields[dash + 1]) : nil
         }
+        return types.last
     }
 }

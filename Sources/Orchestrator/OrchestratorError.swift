@@ -1,3 +1,4 @@
+import Glibc
 import Isolation
 import Replication
 
@@ -27,6 +28,7 @@ package struct OrchestratorError: Error, Sendable, Codable, CustomStringConverti
         package static let notAMember = Code(rawValue: "not-a-member")
         package static let version = Code(rawValue: "version")
         package static let programNotFound = Code(rawValue: "program-not-found")
+        package static let notRoot = Code(rawValue: "not-root")
         package static let internalError = Code(rawValue: "internal")
     }
 
@@ -71,4 +73,15 @@ package struct OrchestratorError: Error, Sendable, Codable, CustomStringConverti
 
     /// `cause (remedy)`.
     package var description: String { "\(cause) (\(remedy))" }
+}
+
+extension OrchestratorError {
+    /// Refuses whoever is not root; `cause` says what needs it.
+    package static func requireRoot(_ cause: String) throws(OrchestratorError) {
+        if geteuid() != 0 { throw .notRoot(cause) }
+    }
+
+    static func notRoot(_ cause: String) -> OrchestratorError {
+        OrchestratorError(.notRoot, cause: cause, remedy: "run the command as root")
+    }
 }

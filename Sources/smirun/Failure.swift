@@ -29,6 +29,17 @@ struct Failure {
         }
     }
 
+    /// Any error at all, in the words of the module that it comes closest to.
+    init(wrapping error: any Error) {
+        let wrapped = OrchestratorError(wrapping: error)
+        self.init(
+            cause: wrapped.cause,
+            remedy: wrapped.remedy,
+            log: wrapped.log,
+            status: Self.status(of: wrapped.code)
+        )
+    }
+
     private init(cause: String, remedy: String, log: String?, status: Int32) {
         self.cause = cause
         self.remedy = remedy

@@ -16,9 +16,7 @@ struct ImageCommand: AsyncParsableCommand {
 
     /// The images of the host that this machine is.
     static func store() throws -> ImageStore {
-        guard geteuid() == 0 else {
-            throw OrchestratorError(.internalError, cause: "images are root's", remedy: "run the command as root")
-        }
+        try OrchestratorError.requireRoot("images are root's")
         let configuration = try HostConfiguration.read("/etc/smirun/smirun.toml", mustExist: false)
         return ImageStore(directory: configuration.paths.images)
     }

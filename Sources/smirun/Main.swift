@@ -27,6 +27,12 @@ struct Main {
             return failure.status
         }
         let status = Smirun.exitCode(for: error)
+        if status != .success, status != .validationFailure {
+            // Neither one of ours nor the argument parser's: still one cause, one remedy, and not the status of bad usage.
+            let failure = Failure(wrapping: error)
+            failure.print()
+            return failure.status
+        }
         let message = Smirun.fullMessage(for: error)
         if status == .success {
             print(message)

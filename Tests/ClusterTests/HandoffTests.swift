@@ -62,6 +62,17 @@ struct HandoffTests {
         }
     }
 
+    @Test("finds what CRIU has to know of the kernel looked up before it is needed")
+    func examined() async throws {
+        try await ClusterFixture.with { cluster in
+            for host in cluster.hosts {
+                let lab = cluster.lab
+                let result = try await offload { try lab.command(on: host, ["ls", "/run/criu.kdat"]).run() }
+                #expect(result.status == 0, "\(host): \(result.error)")
+            }
+        }
+    }
+
     @Test("passes a program's streams and exit status through, over hand-offs too")
     func execution() async throws {
         try await ClusterFixture.with { cluster in
@@ -86,7 +97,11 @@ struct HandoffTests {
     func twoAtOnce() async throws {
         try await ClusterFixture.with(rate: "20mbit") { cluster in
             let smirun = cluster.smirun
-            try await cluster.launch("alice", ["sh", "-c", "x=$(head -c 3000000 /dev/urandom | od -An -x); sleep 100000"])
+            let program = "x=$(head -c 8000000 /dev/urandom | od -An -x); echo > /filled; sleep 100000"
+            try await cluster.launch("alice", ["sh", "-c", program])
+            _ = try await eventually("the program has its memory") {
+                try await smirun.run(["exec", "alice", "--", "test", "-e", "/filled"]).status == 0 ? true : nil
+            }
             async let first = smirun.run(["handoff", "alice", "--to", cluster.hosts[1], "--wait", "-o", "json"])
             while try await !smirun.expect("events", "alice").contains("handoff-started") {}
             #expect(try await smirun.refused("handoff", "alice", "--to", cluster.hosts[1]).contains("under way"))

@@ -42,7 +42,11 @@ struct Smirun: Sendable {
         at location: SourceLocation = #_sourceLocation
     ) async throws -> String {
         let result = try await run(arguments, input: input, timeout: timeout)
-        #expect(result.status == 0, "smirun \(arguments.joined(separator: " ")): \(result.error)", sourceLocation: location)
+        #expect(
+            result.status == 0,
+            "smirun \(arguments.joined(separator: " ")): \(result.error)",
+            sourceLocation: location
+        )
         return result.output
     }
 
@@ -60,7 +64,8 @@ struct Smirun: Sendable {
     }
 
     /// Runs a shell command inside a machine.
-    func shell(_ user: String, _ script: String, at location: SourceLocation = #_sourceLocation) async throws -> String {
+    func shell(_ user: String, _ script: String, at location: SourceLocation = #_sourceLocation) async throws -> String
+    {
         try await expect("exec", user, "--", "sh", "-c", script, at: location)
             .trimmingCharacters(in: .whitespacesAndNewlines)
     }
@@ -78,15 +83,21 @@ struct Smirun: Sendable {
         }
     }
 
-    /// Where an SMI is.
-    func host(of user: String) async throws -> String {
-        let view = try JSONDecoder().decode(Inspected.self, from: Data(try await expect("inspect", user, "-o", "json").utf8))
-        return view.host
+    /// What is known of an SMI.
+    func inspect(_ user: String) async throws -> Inspected {
+        try JSONDecoder().decode(Inspected.self, from: Data(try await expect("inspect", user, "-o", "json").utf8))
     }
+
+    /// Where an SMI is.
+    func host(of user: String) async throws -> String { try await inspect(user).host }
 
     /// Moves an SMI and returns the report.
     @discardableResult
-    func handOff(_ user: String, to host: String, at location: SourceLocation = #_sourceLocation) async throws -> HandoffReport {
+    func handOff(
+        _ user: String,
+        to host: String,
+        at location: SourceLocation = #_sourceLocation
+    ) async throws -> HandoffReport {
         let output = try await expect("handoff", user, "--to", host, "--wait", "-o", "json", at: location)
         return try JSONDecoder().decode(HandoffReport.self, from: Data(output.utf8))
     }

@@ -31,3 +31,18 @@ extension CriuInstallation {
         }
     }
 }
+
+extension SandboxHost {
+    /// Where CRIU keeps what it has found out about the kernel.
+    private static let findings = "/run/criu.kdat"
+
+    /// Lets CRIU examine the kernel once per boot, before the first dump would have to, and before any network is
+    /// blocked, which the examination would take for a lack of the kernel's.
+    ///
+    /// A host without a usable CRIU runs sandboxes all the same: `smirun doctor` and the first hand-off say what is
+    /// missing. Where `/run` is no tmpfs CRIU keeps nothing, so that looking in advance would be in vain.
+    func examineKernel() {
+        guard !Directories.exists(Self.findings), Mounts.type(of: "/run") == "tmpfs" else { return }
+        try? criu().check()
+    }
+}

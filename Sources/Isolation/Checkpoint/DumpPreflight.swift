@@ -30,6 +30,7 @@ package enum DumpPreflight {
             guard let process = SandboxedProcess(hostPid: hostPid) else { continue }
             let reasons =
                 traced(process) + nested(process, in: namespaces) + descriptors(of: process, mounts: mounts)
+                + terminals(of: process)
             found += reasons.map {
                 Finding(hostPid: hostPid, pid: process.pid, name: process.name, reason: $0)
             }
@@ -59,6 +60,12 @@ package enum DumpPreflight {
 
     private static func traced(_ process: SandboxedProcess) -> [String] {
         process.tracer == 0 ? [] : ["is being traced, as by strace or a debugger"]
+    }
+
+    private static func terminals(of process: SandboxedProcess) -> [String] {
+        TerminalDescriptors(of: process).aliases.filter { $0.other == nil }.map {
+            "holds its terminal as /dev/tty (descriptor \($0.number)) and by no other name"
+        }
     }
 
     private static let nestedKinds = ["pid", "pid_for_children", "user", "time", "time_for_children"]

@@ -86,6 +86,7 @@ extension SandboxHost {
         let service = try takeCriu(user) ?? startDumper(user, handle)
         var request = DumpRequest(user: user, pid: handle.pid, images: paths.cut(user))
         request.external = masks.externalMounts(of: ProcMasks.all.present)
+        TerminalDescriptors.replaceAliases(sandbox: handle.pid)
         do {
             let report = try CheckpointAttempts.dump(
                 request,

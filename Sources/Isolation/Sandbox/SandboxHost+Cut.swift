@@ -50,9 +50,10 @@ extension SandboxHost {
         (try? FileContents.string(of: seal(user))).flatMap { UInt64($0) }
     }
 
-    /// Deletes the images of the cut in flight; none is no error.
+    /// Deletes the images of the cut in flight and ends what was started in advance for it; none is no error.
     package func discardCut(_ user: String) async throws {
         try await locks.alone(user) { [self] in
+            closeCriu(user)
             try IsolationError.wrapping("delete the images of \(user)") { try removeCut(user) }
         }
     }

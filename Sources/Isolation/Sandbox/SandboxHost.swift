@@ -99,6 +99,7 @@ extension SandboxHost {
                 for (name, value) in Self.hostParameters { try FileContents.write(value, to: "/proc/sys/" + name) }
                 _ = try devicePolicy()
                 _ = try SeccompFilter.sandbox.get()
+                examineKernel()
             }
         }
     }

@@ -66,6 +66,7 @@ package enum BrokerClient {
         } catch let error as IsolationError {
             throw error
         } catch {
+            if (error as? SyscallError)?.code == EACCES { throw .socketOfRoot(socketPath) }
             throw .daemonGone(socketPath, "\(error)")
         }
     }
@@ -82,6 +83,14 @@ extension IsolationError {
             .daemonUnreachable,
             cause: "the host agent at \(path) does not answer: \(reason)",
             remedy: "start it (smirun daemon, or smirun lab up), or name its socket"
+        )
+    }
+
+    static func socketOfRoot(_ path: String) -> IsolationError {
+        IsolationError(
+            .daemonUnreachable,
+            cause: "the host agent's socket \(path) is root's",
+            remedy: "run the command as root"
         )
     }
 

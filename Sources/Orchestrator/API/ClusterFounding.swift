@@ -6,6 +6,7 @@ import LinuxSystem
 package enum ClusterFounding {
     /// Makes this host the first of a new cluster: it keeps the CA's key and opens the store.
     package static func found(_ paths: HostPaths, name: String, addresses: [String]) throws -> Membership {
+        try requireRoot()
         try refuseMember(paths)
         try HostName.check(name)
         let host = try record(name, addresses)
@@ -26,6 +27,7 @@ package enum ClusterFounding {
         addresses: [String],
         build: String
     ) async throws -> Membership {
+        try requireRoot()
         try refuseMember(paths)
         let host = try record(name, addresses)
         let token = try JoinToken(parsing: token)
@@ -42,6 +44,10 @@ package enum ClusterFounding {
         let membership = Membership(host: host, enrolmentPort: token.address.port, store: store)
         try membership.save(paths)
         return membership
+    }
+
+    private static func requireRoot() throws(OrchestratorError) {
+        try OrchestratorError.requireRoot("a host's keys are root's")
     }
 
     private static func refuseMember(_ paths: HostPaths) throws {

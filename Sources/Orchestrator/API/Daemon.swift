@@ -17,9 +17,7 @@ package struct Daemon: Sendable {
 
     /// Serves until SIGTERM or SIGINT.
     package func run() async throws {
-        guard geteuid() == 0 else {
-            throw OrchestratorError(.badArgument, cause: "the daemon needs root", remedy: "run it as root")
-        }
+        try OrchestratorError.requireRoot("the daemon makes namespaces and mounts, which only root can")
         let signals = TerminationSignals()
         let paths = configuration.paths
         let membership = try Membership.load(paths)

@@ -19,12 +19,16 @@ struct PeerHandoffLink: HandoffLink {
 
     func send(_ stream: CutStream, _ bytes: [UInt8]) async throws -> Int {
         let packed = ChunkPacking.packed(bytes)
-        try await call.send(
-            .with {
-                $0.chunk.kind = stream.kind
-                $0.chunk.data = .init(packed)
-            }
-        )
+        do {
+            try await call.send(
+                .with {
+                    $0.chunk.kind = stream.kind
+                    $0.chunk.data = .init(packed)
+                }
+            )
+        } catch {
+            throw await refusal() ?? error
+        }
         return packed.count
     }
 
@@ -62,6 +66,17 @@ struct PeerHandoffLink: HandoffLink {
         call.finish()
         // The destination ends the call once it has destroyed what it had staged.
         _ = try? await within(.seconds(5), "host \(host)") { while try await call.next() != nil {} }
+    }
+
+    /// Why the destination ended the call while the cut was on its way, where it said so.
+    private func refusal() async -> OrchestratorError? {
+        let (call, host) = (call, host)
+        return try? await within(.seconds(1), "host \(host)") { () -> OrchestratorError? in
+            while let reply = try await call.next() {
+                if case .failed(let reason) = reply.message { return OrchestratorError(reason) }
+            }
+            return nil
+        }
     }
 
     private var ended: OrchestratorError {

@@ -27,7 +27,16 @@ struct SessionResolver: SessionResolving {
             throw error
         } catch {
             let error = OrchestratorError(wrapping: error)
-            throw IsolationError(.init(rawValue: error.code.rawValue), cause: error.cause, remedy: error.remedy)
+            throw IsolationError(await code(of: error, user), cause: error.cause, remedy: error.remedy)
+        }
+    }
+
+    /// The error's code as sessions understand it: one whose SMI is gone or stopped does not wait for it to come back.
+    private func code(of error: OrchestratorError, _ user: String) async -> IsolationError.Code {
+        switch error.code {
+        case .userUnknown: .sandboxUnknown
+        case .notRunning where (try? await agent.around.store.record(of: user)?.record.state) == .stopped: .sandboxDead
+        default: IsolationError.Code(rawValue: error.code.rawValue)
         }
     }
 

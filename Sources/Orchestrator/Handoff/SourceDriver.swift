@@ -89,6 +89,8 @@ private struct SourceRun {
                 await onSuccess(report)
                 result = .success(report)
             case .fail(let error):
+                // Also CRIU, which waits for a dump that does not come.
+                try? await around.sandboxes.discardCut(user)
                 result = .failure(error)
             default:
                 if let event = await perform(effect) {

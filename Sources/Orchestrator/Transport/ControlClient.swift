@@ -1,5 +1,6 @@
 import FoundationEssentials
 import GRPCCore
+import Glibc
 
 /// The command line's connection to its host's daemon.
 package struct ControlClient: Sendable {
@@ -29,6 +30,7 @@ package struct ControlClient: Sendable {
         } catch let error as OrchestratorError {
             throw error
         } catch {
+            if access(path, W_OK) != 0, errno == EACCES { throw .notRoot("the daemon's socket \(path) is root's") }
             throw OrchestratorError(
                 .daemonUnreachable,
                 cause: "no daemon answers on \(path)",
