@@ -72,9 +72,10 @@ final class PlainCriu: Sendable {
         let receiver = try lab.lab.command(on: to.name, target).begin(timeout: .seconds(3600))
         try awaitListener(on: to)
         let dumpStart = ContinuousClock.now
+        let children = try children()
         try runCriu(on: from, ["dump", "-t", "\(pid)"])
-        // CRIU has killed it.
-        _ = try state.process.wait()
+        // CRIU has killed them.
+        for process in [state.process] + children { _ = try process.wait() }
         let dump = millisecondsSince(dumpStart)
         let copyStart = ContinuousClock.now
         let source = "tar -c -C \(Self.images) . | busybox nc \(to.addresses[0]) \(Self.port)"
@@ -106,9 +107,16 @@ final class PlainCriu: Sendable {
     /// Ends the program.
     func end() throws {
         try state.withLock { state in
-            try state.process.signal(SIGKILL)
-            _ = try state.process.wait()
+            let all = [state.process] + (try children())
+            for process in all { try process.signal(SIGKILL) }
+            for process in all { _ = try process.wait() }
         }
+    }
+
+    /// The program's children, which are this process's once the program has ended.
+    private func children() throws -> [ChildProcess] {
+        let numbers = try FileContents.string(of: "/proc/\(pid)/task/\(pid)/children").split(separator: " ")
+        return try numbers.compactMap { Int32($0) }.compactMap { try ChildProcess(adopted: $0) }
     }
 
     private func runCriu(on host: LabStatus.Host, _ arguments: [String]) throws {
@@ -138,11 +146,16 @@ final class PlainCriu: Sendable {
     }
 
     private func awaitListener(on host: LabStatus.Host) throws {
-        let wanted = ":" + String(Self.port, radix: 16, uppercase: true) + " "
+        let port = ":" + String(Self.port, radix: 16, uppercase: true)
         let deadline = ContinuousClock.now + .seconds(10)
         while ContinuousClock.now < deadline {
-            let sockets = try ["tcp", "tcp6"].map { try FileContents.string(of: "/proc/\(host.holder ?? 0)/net/\($0)") }
-            if sockets.contains(where: { $0.contains(wanted) }) { return }
+            for table in ["tcp", "tcp6"] {
+                let lines = try FileContents.string(of: "/proc/\(host.holder ?? 0)/net/\(table)").split(separator: "\n")
+                // `sl local_address rem_address st …`, where state 0A is LISTEN.
+                for fields in lines.map({ $0.split(separator: " ") }) where fields.count > 3 {
+                    if fields[1].hasSuffix(port), fields[3] == "0A" { return }
+                }
+            }
             poll(nil, 0, 5)
         }
         throw OrchestratorError(
