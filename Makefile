@@ -7,11 +7,12 @@ CONFIG ?= debug
 PREFIX ?= /usr/local
 OUT := out
 LIBEXEC := $(OUT)/libexec/smirun
-SWIFT_BUILD := swift build --configuration $(CONFIG)
+# A release binary holds Swift's libraries: it starts in half the time and needs no toolchain where it is installed.
+SWIFT_BUILD = swift build --configuration $(CONFIG) $(if $(filter release,$(CONFIG)),--static-swift-stdlib)
 BIN = $(shell swift build --configuration $(CONFIG) --show-bin-path)
 SWIFT_SOURCES := Package.swift Sources Tests Benchmarks
 
-.PHONY: setup setup-test build build-tests helpers stage demo test stress format lint check hooks install clean
+.PHONY: setup setup-test build build-tests helpers stage demo test bench stress format lint check hooks install clean
 
 setup:
 	@scripts/stage "set-up" scripts/setup build
@@ -45,17 +46,23 @@ demo: build
 test: build-tests
 	@scripts/run-tests
 
+# All figures of docs/benchmarks.md, of a release build; about 25 minutes after the build.
+bench: CONFIG := release
+bench: setup-test helpers
+	@scripts/stage "release build" $(SWIFT_BUILD) --product smirun
+	@scripts/bench "$(BIN)/smirun"
+
 # Suites that need a machine of their own, or that are not reliable yet.
 stress: build-tests
 	@swift test --skip-build --no-parallel --filter 'PageServerTests|CriuPageInTests|Flood'
 
 format:
 	@swift format --in-place --recursive --parallel Package.swift Sources Tests
-	@git ls-files 'Sources/*.c' 'Sources/*.h' 'Tests/*.c' | xargs -r clang-format -i
+	@git ls-files 'Sources/*.c' 'Sources/*.h' 'Tests/*.c' 'images/*.c' 'images/*.h' | xargs -r clang-format -i
 
 lint:
 	@swift format lint --strict --recursive --parallel Package.swift Sources Tests
-	@git ls-files 'Sources/*.c' 'Sources/*.h' 'Tests/*.c' | xargs -r clang-format --dry-run --Werror
+	@git ls-files 'Sources/*.c' 'Sources/*.h' 'Tests/*.c' 'images/*.c' 'images/*.h' | xargs -r clang-format --dry-run --Werror
 	@scripts/check-sizes
 
 check: lint build-tests

@@ -28,6 +28,17 @@ package final class ChildProcess: Sendable {
         self.pidfd = pidfd
     }
 
+    /// Takes over a process that became this one's child when its parent ended (`adoptOrphans`); nil where there is none.
+    package convenience init?(adopted pid: Int32) throws(SyscallError) {
+        guard let handle = try ProcessHandle(pid: pid) else { return nil }
+        self.init(pid: pid, pidfd: handle.pidfd)
+    }
+
+    /// Makes this process, and no longer the system's init, the parent of its descendants' orphans.
+    package static func adoptOrphans() throws(SyscallError) {
+        try syscall("prctl", "PR_SET_CHILD_SUBREAPER") { smi_become_subreaper() }
+    }
+
     /// Waits until the child ended and reaps it.
     ///
     /// Blocks the calling thread: use `offload` from async code.

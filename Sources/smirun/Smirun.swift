@@ -28,7 +28,7 @@ struct Smirun: AsyncParsableCommand {
             ),
             CommandGroup(
                 name: "Trying it out",
-                subcommands: [DemoCommand.self, LabCommand.self]
+                subcommands: [DemoCommand.self, LabCommand.self, BenchCommand.self]
             ),
         ]
     )

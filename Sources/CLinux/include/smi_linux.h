@@ -8,6 +8,7 @@
 #include "smi_pagemap.h"
 #include "smi_sandbox.h"
 #include "smi_spawn.h"
+#include "smi_subreaper.h"
 #include "smi_tty.h"
 #include "smi_uffd.h"
 #include "smi_unix.h"

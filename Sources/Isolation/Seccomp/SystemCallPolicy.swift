@@ -80,11 +80,11 @@ package enum SystemCallPolicy {
     package static let absentNumbers: [Int32] = [451]
 
     /// CLONE_NEW* in clone(2)'s flags: user, pid, net, mnt, uts, ipc, cgroup.
-    static let cloneNamespaces: UInt64 = 0x7e02_0000
+    package static let cloneNamespaces: UInt64 = 0x7e02_0000
     /// The same in unshare(2)'s, and time.
-    static let unshareNamespaces: UInt64 = 0x7e02_0080
+    package static let unshareNamespaces: UInt64 = 0x7e02_0080
     /// SECCOMP_FILTER_FLAG_NEW_LISTENER: such a descriptor cannot be dumped.
-    static let seccompListener: UInt64 = 8
+    package static let seccompListener: UInt64 = 8
     /// personality(2): query, Linux and no address randomisation, in 64 and 32 bits.
-    static let personalities: [UInt64] = [0, 8, 0x20000, 0x20008, 0xffff_ffff]
+    package static let personalities: [UInt64] = [0, 8, 0x20000, 0x20008, 0xffff_ffff]
 }

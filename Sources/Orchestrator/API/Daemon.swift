@@ -71,6 +71,7 @@ package struct Daemon: Sendable {
         broker.start()
         try await parts.agent.join()
         logger.info("ready", metadata: ["address": "\(membership.host.address)", "pid": "\(currentProcess())"])
+        ProgramText.letGo()
 
         await signals.wait()
         logger.info("ending; the sandboxes go on")

@@ -114,26 +114,8 @@ struct Demo: Sendable {
         if (try? await offload({ try store.resolve("debian") })) != nil { return }
         say("building the debian image (once; about a minute) …")
         let builder = ImageBuilder(store: store, libexec: HostConfiguration.libexec())
-        guard let recipe = Self.recipe() else {
-            throw OrchestratorError(
-                .internalError,
-                cause: "there is no image debian, and no recipe to build it from",
-                remedy: "run `smirun image build images/debian` in the project's folder"
-            )
-        }
+        let recipe = try ImageRecipe.find("debian")
         _ = try await offload { try builder.build(recipe) }
-    }
-
-    /// The recipe of the debian image: beside the build tree, or in the installed prefix.
-    private static func recipe() -> String? {
-        var directory = (executablePath() as NSString).deletingLastPathComponent
-        while directory.count > 1 {
-            for candidate in ["/images/debian", "/share/smirun/images/debian"] {
-                if access(directory + candidate + "/build", X_OK) == 0 { return directory + candidate }
-            }
-            directory = (directory as NSString).deletingLastPathComponent
-        }
-        return nil
     }
 
     private func launch(at accessPoint: String) async throws -> LaunchReply {
