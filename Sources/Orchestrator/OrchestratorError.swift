@@ -1,4 +1,5 @@
 import Isolation
+import Mobility
 
 /// What went wrong in the cluster: a code, one cause, one remedy, and the log of the tool that failed.
 package struct OrchestratorError: Error, Sendable, Codable, CustomStringConvertible {
@@ -56,6 +57,10 @@ package struct OrchestratorError: Error, Sendable, Codable, CustomStringConverti
         case let error as OrchestratorError: self = error
         case let error as IsolationError: self.init(error)
         case let error as StoreError: self.init(error)
+        case let error as MobilityError:
+            self.init(Code(rawValue: "mobility-" + error.code.rawValue), cause: error.cause, remedy: error.remedy)
+        case let error as RoamingError:
+            self.init(Code(rawValue: "roaming-" + error.code.name), cause: error.cause, remedy: error.remedy)
         case is CancellationError:
             self.init(.internalError, cause: "the request was cancelled", remedy: "run the command again")
         default:

@@ -39,10 +39,11 @@ package struct Daemon: Sendable {
                 at: PeerAddress(membership.store.address, membership.store.port)
             )
         let directory = Membership.directory(paths)
-        let authority = CertificateAuthority.exists(in: directory) ? try CertificateAuthority.load(from: directory) : nil
+        let authority =
+            CertificateAuthority.exists(in: directory) ? try CertificateAuthority.load(from: directory) : nil
         let tokens = TokenMaker(authority: authority, tokens: JoinTokens(store: store), membership: membership)
-        let parts = DaemonParts(
-            paths: paths,
+        let parts = try DaemonParts(
+            configuration: configuration,
             membership: membership,
             store: store,
             connections: connections,
@@ -70,12 +71,15 @@ package struct Daemon: Sendable {
         parts.gate.use(broker)
         broker.start()
         try await parts.agent.join()
+        let roaming = Task { await parts.roaming.run() }
         logger.info("ready", metadata: ["address": "\(membership.host.address)", "pid": "\(currentProcess())"])
 
         await signals.wait()
         logger.info("ending; the sandboxes go on")
         broker.stop()
         routes.cancel()
+        roaming.cancel()
+        await roaming.value
         await control.stop()
         await enrolment?.stop()
         await peers.stop()
@@ -116,15 +120,17 @@ struct DaemonParts {
     let resolver: SessionResolver
     let gate: BrokerGate
     let routes: RouteKeeper
+    let roaming: RoamingService
 
     init(
-        paths: HostPaths,
+        configuration: HostConfiguration,
         membership: Membership,
         store: any ClusterStore,
         connections: PeerConnections,
         tokens: TokenMaker,
         logger: Logger
-    ) {
+    ) throws {
+        let paths = configuration.paths
         let images = HostImages(store: ImageStore(directory: paths.images))
         let transfer = ImageTransfer(images: images.store)
         let network = PeerNetwork(connections: connections, images: transfer)
@@ -146,7 +152,20 @@ struct DaemonParts {
         )
         self.agent = agent
         routes.unless { await agent.isHere($0) }
-        dispatcher = ControlDispatcher(agent: agent, makeToken: { try await tokens.make() })
+        let placement = PlanKeeper(sandboxes: sandboxes, store: store, logger: logger)
+        // The host that keeps the store decides for all: without the store nothing can be moved anyway.
+        roaming = try RoamingService(
+            configuration: configuration,
+            decider: membership.store,
+            agent: agent,
+            placement: placement
+        )
+        dispatcher = ControlDispatcher(
+            agent: agent,
+            placement: placement,
+            roaming: roaming,
+            makeToken: { try await tokens.make() }
+        )
         let relay = SessionRelay(agent: agent)
         resolver = SessionResolver(agent: agent, relay: relay, peers: network)
         peerService = PeerService(agent: agent, dispatcher: dispatcher, sessions: relay, images: transfer)
