@@ -21,6 +21,8 @@ package final class ScoringNetwork {
     private let gradient: UnsafeMutablePointer<Row>
     /// 1 in the lanes of `outputs` that are trained.
     private let trained: Row
+    /// What units pass on of negative sums, by lane: a tenth of those that are trained, all of the linear ones.
+    private let slope: Row
     private var waiting = 0
 
     package init(own: Int, shared: Int, outputs: Int, rate: Float, seed: UInt64) {
@@ -40,6 +42,7 @@ package final class ScoringNetwork {
         var mask = Row(repeating: 1)
         for lane in (16 - outputs)..<16 { mask[lane] = 0 }
         trained = mask
+        slope = Row(repeating: 1) - mask * 0.9
         for row in 0..<rows {
             var value = Row.zero
             for lane in 0..<(16 - outputs) {
@@ -75,7 +78,6 @@ package final class ScoringNetwork {
     @inline(__always)
     private func leaky(_ value: Row) -> Row {
         let positive = value.replacing(with: Row.zero, where: value .< Row.zero)
-        let slope = Row(repeating: 1) - trained * 0.9
         return positive + (value - positive) * slope
     }
 
@@ -101,6 +103,25 @@ package final class ScoringNetwork {
             var sum = common
             for index in 0..<ownCount { sum += weights[index] * x[index] }
             scores[c] = (leaky(sum) * last).sum()
+        }
+    }
+
+    /// Scores `count` candidates by every output at once; the scores of output `o` begin at `o * stride`.
+    func scoreAll(
+        _ own: UnsafePointer<Float>,
+        _ count: Int,
+        shared: UnsafePointer<Float>,
+        stride: Int,
+        into scores: UnsafeMutablePointer<Float>
+    ) {
+        let common = sharedSum(shared)
+        let last = weights + ownCount + sharedCount + 1
+        for c in 0..<count {
+            let x = own + c * ownCount
+            var sum = common
+            for index in 0..<ownCount { sum += weights[index] * x[index] }
+            let units = leaky(sum)
+            for output in 0..<outputs { scores[output * stride + c] = (units * last[output]).sum() }
         }
     }
 
@@ -166,7 +187,7 @@ package final class ScoringNetwork {
         for index in 0..<ownCount { sum += weights[index] * x[index] }
         gradient[last] += leaky(sum) * slope * trained
         let straight = weights[last] * slope
-        let back = straight.replacing(with: straight * (Row(repeating: 1) - trained * 0.9), where: sum .< Row.zero)
+        let back = straight.replacing(with: straight * self.slope, where: sum .< Row.zero)
         for index in 0..<ownCount { gradient[index] += back * x[index] }
         return back
     }
