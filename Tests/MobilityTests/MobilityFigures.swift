@@ -13,21 +13,26 @@ struct MobilityFigures {
     func memoryPerUser() throws {
         let users = 1_000_000
         let predictor = Predictor(map: SyntheticNetwork.map())
+        let limit = predictor.core.configuration.historyLimit
+        // Everybody's history grows as `learn` lets it, all at the same pace: the worst case for the allocator.
         func meet(_ range: Range<Int>) {
-            for number in range {
-                let record = RoamingRecord(
-                    time: Double(number) / 100,
-                    user: "user-\(number)",
-                    ap: "ap\(number % 144)",
-                    kind: .start
-                )
-                predictor.learn(record)
-                let place = predictor.core.directory.number(of: record.user).number
-                // As `learn` grows it, to its cap.
-                predictor.core.users[place].history.reserveCapacity(predictor.core.configuration.historyLimit)
-                while predictor.core.users[place].history.count < predictor.core.configuration.historyLimit {
-                    predictor.core.users[place].history.append(UInt32(number & 127))
+            var capacity = 16
+            while true {
+                for number in range {
+                    let name = "user-\(number)"
+                    if capacity == 16 {
+                        predictor.learn(
+                            RoamingRecord(time: Double(number) / 100, user: name, ap: "ap\(number % 144)", kind: .start)
+                        )
+                    }
+                    let place = predictor.core.directory.number(of: name).number
+                    predictor.core.users[place].history.reserveCapacity(capacity)
+                    while predictor.core.users[place].history.count < capacity {
+                        predictor.core.users[place].history.append(UInt32(number & 127))
+                    }
                 }
+                if capacity == limit { return }
+                capacity = min(capacity * 2, limit)
             }
         }
         meet(0..<1000)
