@@ -136,11 +136,10 @@ public final class RoamingSources: Sendable {
         }
     }
 
-    /// Whether events of an access point of that name are used.
+    /// Whether an access point of that name is in the map or the configuration, or need not be by the configuration.
     package func knows(accessPoint name: String) -> Bool {
-        let directory = state.withLock { $0.directory }
-        if case .known = directory.accessPoint([name]) { return true }
-        return directory.acceptsUnknownAccessPoints
+        if case .known = state.withLock({ $0.directory }).accessPoint([name]) { return true }
+        return configuration.roaming?.unknown ?? false
     }
 
     /// Counts of everything that was taken, dropped and merged; names as in docs/roaming-events.md.

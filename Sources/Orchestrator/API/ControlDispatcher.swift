@@ -24,8 +24,11 @@ package struct ControlDispatcher: Sendable {
     /// Answers one request.
     ///
     /// - Parameters:
+    ///   - method: What is asked.
+    ///   - json: The request as JSON.
     ///   - forwarded: Set where a peer sent the request: it is then answered here and not forwarded again.
     /// - Returns: The reply as JSON.
+    /// - Throws: `OrchestratorError` where the request is refused or fails.
     package func answer(
         _ method: ControlMethod,
         _ json: [UInt8],

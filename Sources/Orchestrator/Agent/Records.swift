@@ -101,7 +101,9 @@ package struct EventRecord: Codable, Sendable, Equatable {
     /// The host that reports it.
     package var host: String
     package var user: String?
-    /// `launched`, `handoff-started`, `frozen`, `committed`, `resumed`, `handoff-failed`, `stopped`, `removed`, …
+    /// What happened.
+    ///
+    /// For example `launched`, `handoff-started`, `resumed`, `handoff-failed`, `held`, `not-followed` or `removed`.
     package var kind: String
     /// Figures and names that belong to it.
     package var detail: [String: String]

@@ -39,8 +39,6 @@ package actor UserFollower {
         var isRunning: Bool
         /// The host that the SMI came from last and that keeps its copy.
         var previousOwner: String?
-        /// The access point of the last association.
-        var ap: String?
         /// The prediction that the plan is to be made from.
         var prediction: Prediction?
         var isPlanning = false
@@ -120,14 +118,12 @@ package actor UserFollower {
         let user = record.user
         guard record.kind.isAssociation else {
             predictor.learn(record)
-            followed[user]?.ap = nil
             steer(user, .left)
             return
         }
         let prediction = predictor.predict(record, leads: [5] + [followed[user]?.lead].compactMap { $0 })
         predictor.learn(record)
         guard followed[user] != nil else { return }
-        followed[user]?.ap = record.ap
         followed[user]?.prediction = prediction
         let hold = prediction.isFlap || record.flap == true ? planner.configuration.confirmAfter : nil
         if let host = map[record.ap]?.host {
