@@ -123,6 +123,24 @@ struct UserFollowerTests {
         }
     }
 
+    @Test("knows who has an SMI from its beginning, before the store tells of changes")
+    func knowsFromTheBeginning() async throws {
+        let world = try await FollowedWorld()
+        try await world.launch("alice", on: "h1")
+        let later = UserFollower(
+            UserFollower.Surroundings(
+                store: world.store,
+                actions: world.actions,
+                events: world.events,
+                memory: nil,
+                logger: Logger(label: "test")
+            )
+        )
+        try await later.begin()
+        await later.on(world.record("alice", "a2", 0))
+        try await world.settle { $0.owner("alice") == "h2" }
+    }
+
     @Test("goes on with what an earlier daemon learned, and puts a damaged file aside")
     func memory() async throws {
         let directory = NSTemporaryDirectory() + "smirun-follower-\(UUID().uuidString)"

@@ -70,8 +70,9 @@ package actor UserFollower {
         self.planner = planner
     }
 
-    /// Reads the map and what an earlier daemon has learned.
+    /// Reads the map, who has an SMI and what an earlier daemon has learned: records may come right after this.
     package func begin() async throws {
+        for (record, _) in try await around.store.records(SMIRecord.self, prefix: SMIRecord.prefix) { note(record) }
         for (record, _) in try await around.store.records(AccessPointRecord.self, prefix: AccessPointRecord.prefix) {
             points[AccessPointRecord.key(record.name)] = record.accessPoint
         }
@@ -96,7 +97,8 @@ package actor UserFollower {
             for prefix in [AccessPointRecord.prefix, SMIRecord.prefix] { group.addTask { await self.watch(prefix) } }
             group.addTask {
                 while !Task.isCancelled {
-                    try? await Task.sleep(for: .seconds(Self.keepInterval))
+                    // A follower that ends is asked to keep what it learned by whoever ends it.
+                    guard (try? await Task.sleep(for: .seconds(Self.keepInterval))) != nil else { return }
                     await self.keep()
                 }
             }
