@@ -5,10 +5,13 @@ import Orchestrator
 import Testing
 
 extension ClusterFixture {
-    /// Waits, with a limit, until a machine is on a host.
+    /// Waits, with a limit, until a machine is on a host; the daemon that is asked may be away meanwhile.
     func arrives(_ user: String, at host: String, _ location: SourceLocation = #_sourceLocation) async throws {
         let deadline = ContinuousClock.now + .seconds(60)
-        while try await smirun.host(of: user) != host {
+        while true {
+            let result = try await smirun.run(["inspect", user, "-o", "json"])
+            let view = try? JSONDecoder().decode(SMIView.self, from: Data(result.output.utf8))
+            if view?.host == host { return }
             if ContinuousClock.now > deadline {
                 let events = try await smirun.expect("events", user)
                 Issue.record("\(user) did not come to \(host): \(events)", sourceLocation: location)

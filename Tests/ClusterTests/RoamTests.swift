@@ -67,6 +67,12 @@ struct RoamTests {
             try await cluster.account("Start", at: "ap3", on: cluster.hosts[1])
             try await cluster.arrives("alice", at: cluster.hosts[2])
             try await callback.expect(["\"mobilityStatus\":1", "\"mobilityStatus\":2", "\"type\":1", "10.77.0.3"])
+
+            // What is heard while the host that decides is away waits for it.
+            let lab = cluster.lab
+            _ = try await offload { try lab.kill(cluster.hosts[0]) }
+            try await cluster.account("Start", at: "ap2", on: cluster.hosts[1])
+            try await cluster.arrives("alice", at: cluster.hosts[1])
         }
     }
 
