@@ -1,5 +1,6 @@
 import Glibc
 import Isolation
+import Mobility
 import Replication
 
 /// What went wrong in the cluster: a code, one cause, one remedy, and the log of the tool that failed.
@@ -60,6 +61,10 @@ package struct OrchestratorError: Error, Sendable, Codable, CustomStringConverti
         case let error as IsolationError: self.init(error)
         case let error as StoreError: self.init(error)
         case let error as ReplicaError: self.init(.handoffFailed, cause: error.cause, remedy: error.remedy)
+        case let error as MobilityError:
+            self.init(Code(rawValue: "mobility-" + error.code.rawValue), cause: error.cause, remedy: error.remedy)
+        case let error as RoamingError:
+            self.init(Code(rawValue: "roaming-" + error.code.name), cause: error.cause, remedy: error.remedy)
         case is CancellationError:
             self.init(.internalError, cause: "the request was cancelled", remedy: "run the command again")
         default:

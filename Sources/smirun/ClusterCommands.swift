@@ -53,9 +53,15 @@ struct AccessPointListCommand: AsyncParsableCommand {
         let points = try await daemon.call(.accessPoints, Nothing(), as: [AccessPointView].self)
         if output.format == .json { return try printJSON(points) }
         printTable(
-            ["AP", "HOST", "X", "Y"],
-            points.map { [$0.ap, $0.host, $0.x.map { "\($0)" } ?? "-", $0.y.map { "\($0)" } ?? "-"] }
+            ["AP", "HOST", "ZONE", "POSITION"],
+            points.map { [$0.ap, $0.host, $0.zone ?? "-", Self.position($0)] }
         )
+    }
+
+    private static func position(_ point: AccessPointView) -> String {
+        if let x = point.x, let y = point.y { return "\(x), \(y) m" }
+        if let latitude = point.lat, let longitude = point.lon { return "\(latitude), \(longitude)" }
+        return "-"
     }
 }
 

@@ -1,4 +1,5 @@
 import Isolation
+import Mobility
 import Orchestrator
 
 /// An error as the command line prints it: one cause, one remedy, and an exit status.
@@ -21,6 +22,9 @@ struct Failure {
                 log: error.log,
                 status: Self.status(of: wrapped.code)
             )
+        case is MobilityError, is RoamingError:
+            let wrapped = OrchestratorError(wrapping: error)
+            self.init(cause: wrapped.cause, remedy: wrapped.remedy, log: nil, status: Self.status(of: wrapped.code))
         case let error as LabError:
             let status: Int32 = error.code == .badArgument ? 2 : 1
             self.init(cause: error.cause, remedy: error.remedy, log: error.log, status: status)

@@ -38,7 +38,9 @@ struct LaunchCommand: AsyncParsableCommand {
         )
         let reply = try await daemon.call(.launch, request, as: LaunchReply.self)
         if output.format == .json { return try printJSON(reply) }
-        print("\(reply.user) runs on \(reply.host) at \(reply.addresses.ipv4), launched in \(formatMs(reply.launchMs)) ms")
+        print(
+            "\(reply.user) runs on \(reply.host) at \(reply.addresses.ipv4), launched in \(formatMs(reply.launchMs)) ms"
+        )
     }
 
     func validate() throws {
@@ -63,7 +65,10 @@ struct StopCommand: AsyncParsableCommand {
 
 /// `smirun rm USER`.
 struct RemoveCommand: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(commandName: "rm", abstract: "Remove a stopped machine and its files.")
+    static let configuration = CommandConfiguration(
+        commandName: "rm",
+        abstract: "Remove a stopped machine and its files."
+    )
 
     @Argument var user: String
     @Flag(name: .shortAndLong, help: "Stop it first where it runs.")
@@ -129,7 +134,10 @@ struct ProcessesCommand: AsyncParsableCommand {
 
 /// `smirun inspect USER`.
 struct InspectCommand: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(commandName: "inspect", abstract: "Show all that is known of a machine.")
+    static let configuration = CommandConfiguration(
+        commandName: "inspect",
+        abstract: "Show all that is known of a machine."
+    )
 
     @Argument var user: String
     @OptionGroup var output: OutputOptions
@@ -147,5 +155,6 @@ struct InspectCommand: AsyncParsableCommand {
             ("last hand-off", view.lastHandoff.map { "\($0.from) -> \($0.to)" } ?? "-"),
         ]
         for (name, value) in rows { print("\(name.padding(toLength: 14, withPad: " ", startingAt: 0))\(value)") }
+        if let plan = view.plan { PlanTable(plan).print() }
     }
 }

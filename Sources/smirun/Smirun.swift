@@ -18,13 +18,14 @@ struct Smirun: AsyncParsableCommand {
             CommandGroup(
                 name: "Cluster",
                 subcommands: [
-                    ClusterCommand.self, HostCommand.self, AccessPointCommand.self, ImageCommand.self, DaemonCommand.self,
+                    ClusterCommand.self, HostCommand.self, AccessPointCommand.self, ImageCommand.self,
+                    DaemonCommand.self,
                     DoctorCommand.self,
                 ]
             ),
             CommandGroup(
                 name: "Roaming",
-                subcommands: [MobilityCommand.self]
+                subcommands: [RoamCommand.self, MobilityCommand.self]
             ),
             CommandGroup(
                 name: "Trying it out",

@@ -86,4 +86,27 @@ import Testing
             #expect(Set(index.neighbours[number].map(Int.init)) == expected)
         }
     }
+
+    @Test(
+        "names the line at fault as an editor counts it",
+        arguments: [
+            ("ap,x_m,y_m\n\na,1,2\nb,1\n", "line 4"), ("ap,x_m,y_m\r\na,1,2\r\nb,one,2\r\n", "line 3"),
+            ("ap,lat,lon\na,91,0\n", "line 2"), ("ap,x_m,y_m\na,1,2,3\n", "line 2"), ("ap,lat,lon\n\n,1,2\n", "line 3"),
+        ]
+    )
+    func linesAtFault(_ text: String, _ line: String) {
+        do {
+            _ = try APMapReader.read(Array(text.utf8))
+            Issue.record("\(text) was taken")
+        } catch {
+            #expect(error.cause.contains(line), "\(error.cause)")
+        }
+    }
+
+    @Test("takes access points without a place, and beside those with one")
+    func withoutPlace() throws {
+        let map = try APMapReader.read(Array("ap,x_m,y_m,host\na,,,h1\nb,1,2,h2\nc\n".utf8))
+        #expect(map.accessPoints.map(\.name) == ["a", "b", "c"])
+        #expect(map["a"]?.x == nil && map["b"]?.x == 1 && map["c"]?.host == nil)
+    }
 }

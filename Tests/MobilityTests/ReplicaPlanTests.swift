@@ -49,6 +49,9 @@ import Testing
         let plan = planner.plan(prediction(likely), map: APMap(), input: input(dirty: 0))
         // One second to replicate, half as much again for safety, twelve seconds to the earliest hand-off.
         #expect(abs(try #require(plan.entries[0].startLiveIn) - 10.5) < 1e-6)
+        #expect(plan.entries[0].neededIn == 12)
+        #expect(plan.entries[0].replicationSeconds == 1)
+        #expect(plan.entries.last?.startLiveIn == nil && plan.entries.last?.neededIn == nil)
         let slow = planner.plan(
             prediction(likely),
             map: APMap(),
@@ -74,6 +77,21 @@ import Testing
         #expect(soon.entries.last?.reasons == [.keptAgainstFlaps(seconds: 25)])
         let later = planner.plan(prediction([("c", 0.9)], time: 60), map: APMap(), input: input())
         #expect(later.entries.map(\.host) == ["c", "p"])
+    }
+
+    @Test func explainsEveryEntryAndEveryHostWithout() {
+        var planner = ReplicaPlanner()
+        let plan = planner.plan(prediction(likely), map: APMap(), input: input())
+        let why = plan.entries.flatMap(\.reasons).map(\.description) + plan.passed.map(\.reason.description)
+        #expect(
+            why == [
+                "60 % of hand-offs expected there, in about 20.0 s",
+                "20 % of hand-offs expected there, in about 20.0 s",
+                "10 % of hand-offs expected there, in about 20.0 s", "the user was there last",
+                "8 % expected there, but likelier hosts have the replicas allowed",
+                "only 1 % of hand-offs expected there",
+            ]
+        )
     }
 
     @Test func respectsRoomAndLink() {

@@ -103,4 +103,16 @@ import Testing
         #expect(decoded.stations == ["m": "ann"])
         #expect(decoded.mec == nil)
     }
+
+    @Test("know the access points of the map and the configuration, and others only where that is configured")
+    func knownAccessPoints() throws {
+        let logger = Logger(label: "test")
+        let strict = try RoamingSources(configuration: .init(aps: ["nas-1": "north"]), logger: logger)
+        #expect(strict.knows(accessPoint: "north") && strict.knows(accessPoint: "NAS-1"))
+        #expect(!strict.knows(accessPoint: "south"))
+        try strict.update(accessPoints: ["south"])
+        #expect(strict.knows(accessPoint: "south"))
+        let open = try RoamingSources(configuration: .init(roaming: .init(unknown: true)), logger: logger)
+        #expect(open.knows(accessPoint: "anywhere"))
+    }
 }

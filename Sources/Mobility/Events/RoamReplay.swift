@@ -17,6 +17,8 @@ package struct RoamReplay: Sendable {
         package var lines = 0
         /// Lines that could not be read.
         package var malformed = 0
+        /// Number of the first of them, counted from 1.
+        package var firstMalformed: Int?
     }
 
     package init(speed: Double = 1) {
@@ -56,6 +58,7 @@ package struct RoamReplay: Sendable {
         var origin: (trace: Double, clock: ContinuousClock.Instant)?
         var isFirst = true
         var isEnd = false
+        var number = 0
         while !isEnd, !Task.isCancelled {
             let chunk = try read()
             isEnd = chunk.isEmpty
@@ -64,8 +67,10 @@ package struct RoamReplay: Sendable {
             pending += isEnd && !pending.isEmpty ? [0x0a] : chunk
             var start = 0
             while let end = pending[start...].firstIndex(of: 0x0a) {
+                number += 1
                 let line = parser.parse(pending[start..<end])
                 start = end + 1
+                if parser.malformed > 0, summary.firstMalformed == nil { summary.firstMalformed = number }
                 guard let line else { continue }
                 try? await wait(for: line, &origin)
                 guard !Task.isCancelled else { break }

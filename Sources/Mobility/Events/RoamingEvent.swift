@@ -1,9 +1,9 @@
 /// What one event source said, before anybody asked whether it is news.
 ///
 /// Times are seconds since the Unix epoch. `RoamingNormalizer` turns these into `RoamingRecord`s.
-package struct RoamingEvent: Sendable, Hashable {
+package struct RoamingEvent: Sendable, Hashable, Codable {
     /// What the source said about the station.
-    package enum Kind: Sendable, Hashable {
+    package enum Kind: String, Sendable, Hashable, Codable {
         /// The station associated (RADIUS Start, AP-STA-CONNECTED, ENTERING_AREA_EVENT).
         case associated
         /// The station is associated and has been for `sessionSeconds` (RADIUS Interim-Update).

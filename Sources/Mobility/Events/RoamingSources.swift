@@ -26,11 +26,11 @@ public final class RoamingSources: Sendable {
         var isRunning = false
     }
 
-    private let configuration: RoamingSourcesConfiguration
+    let configuration: RoamingSourcesConfiguration
     private let logger: Logger
     private let log: RateLimitedLog
     private let counters = RoamingCounters()
-    private let intake: EventIntake
+    let intake: EventIntake
     private let notifier: MobilityNotifier
     private let state: Mutex<State>
 
@@ -77,6 +77,11 @@ public final class RoamingSources: Sendable {
     /// The sink is called for one record at a time; while it is slow, events wait, and over the limit sources refuse them
     /// in their own ways. Returns on cancellation; throws `RoamingError` where a socket cannot be opened.
     public func run(sink: @escaping @Sendable (RoamingRecord) async -> Void) async throws {
+        try await serve { await self.normalize(sink) }
+    }
+
+    /// Opens every source and lets `read` empty the queue.
+    func serve(_ read: @escaping @Sendable () async -> Void) async throws {
         let isFirst = state.withLock { state in
             defer { state.isRunning = true }
             return !state.isRunning
@@ -89,7 +94,7 @@ public final class RoamingSources: Sendable {
             )
         }
         try await withThrowingTaskGroup(of: Void.self) { group in
-            group.addTask { await self.normalize(sink) }
+            group.addTask { await read() }
             group.addTask { await self.keepTime() }
             group.addTask { await self.notifier.run() }
             if configuration.radius?.listen != nil { group.addTask { try await self.runRadius() } }
@@ -112,6 +117,11 @@ public final class RoamingSources: Sendable {
         intake.offer(RoamLine(user: user, ap: ap, time: time, kind: kind).event(received: WallClock.now))
     }
 
+    /// Puts an event of another host's sources in; false where too many events wait.
+    package func offer(_ event: RoamingEvent) -> Bool {
+        intake.offer(event)
+    }
+
     /// Tells the subscribers of a hand-off; never waits.
     public func notify(_ notice: MobilityNotice) {
         notifier.notify(notice)
@@ -124,6 +134,12 @@ public final class RoamingSources: Sendable {
             state.directory = directory
             state.isChanged = true
         }
+    }
+
+    /// Whether an access point of that name is in the map or the configuration, or need not be by the configuration.
+    package func knows(accessPoint name: String) -> Bool {
+        if case .known = state.withLock({ $0.directory }).accessPoint([name]) { return true }
+        return configuration.roaming?.unknown ?? false
     }
 
     /// Counts of everything that was taken, dropped and merged; names as in docs/roaming-events.md.
@@ -151,6 +167,11 @@ public final class RoamingSources: Sendable {
             settings: configuration.normalizerSettings
         )
         for await item in intake.items {
+            let changed = state.withLock { state -> RoamingDirectory? in
+                defer { state.isChanged = false }
+                return state.isChanged ? state.directory : nil
+            }
+            if let changed { normalizer.directory = changed }
             let records: [RoamingRecord]
             switch item {
             case .event(let event): records = normalizer.on(event, now: WallClock.now)
@@ -158,12 +179,8 @@ public final class RoamingSources: Sendable {
             }
             for record in records { await sink(record) }
             for report in normalizer.takeReports() { tell(report) }
-            let (tally, changed) = (normalizer.tally, state.withLock { $0.isChanged })
-            state.withLock { state in
-                state.tally = tally
-                state.isChanged = false
-            }
-            if changed { normalizer.directory = state.withLock { $0.directory } }
+            let tally = normalizer.tally
+            state.withLock { $0.tally = tally }
             if Task.isCancelled { return }
         }
     }

@@ -12,8 +12,10 @@ public enum APMapReader {
     ///
     /// - Throws: `MobilityError` (`.map`) with the line at fault.
     public static func readCSV(_ bytes: [UInt8]) throws(MobilityError) -> APMap {
-        let lines = bytes.split(whereSeparator: { $0 == 10 || $0 == 13 })
-        guard let header = lines.first else { throw failure("the AP map is empty") }
+        // Lines are counted as an editor counts them: empty ones are skipped, not left out.
+        let lines = bytes.split(separator: 10, omittingEmptySubsequences: false).enumerated()
+            .filter { $0.element.contains { $0 > 32 } }
+        guard let header = lines.first?.element else { throw failure("the AP map is empty") }
         let names = fields(header).map { $0.lowercased() }
         func find(_ spellings: String...) -> Int? { names.firstIndex { spellings.contains($0) } }
         guard let name = find("ap", "name", "bssid", "id") else {
@@ -24,8 +26,11 @@ public enum APMapReader {
         let (host, zone) = (find("host"), find("zone"))
         var points: [AccessPoint] = []
         points.reserveCapacity(lines.count)
-        for (number, line) in lines.enumerated().dropFirst() {
+        for (number, line) in lines.dropFirst() {
             let values = fields(line)
+            guard values.count <= names.count else {
+                throw failure("line \(number + 1) of the AP map has \(values.count) columns, not \(names.count)")
+            }
             func value(_ column: Int?) -> String? {
                 guard let column, column < values.count, !values[column].isEmpty else { return nil }
                 return values[column]
@@ -43,6 +48,8 @@ public enum APMapReader {
                     throw failure("line \(number + 1) of the AP map has no valid latitude and longitude")
                 }
                 point.geodetic = place
+            } else if [metres.0, metres.1, degrees.0, degrees.1].contains(where: { value($0) != nil }) {
+                throw failure("line \(number + 1) of the AP map has half a position")
             }
             points.append(point)
         }

@@ -42,8 +42,13 @@ public struct ReplicaPlan: Sendable, Hashable, Codable {
         public var aps: [String]
         /// How fresh its replica has to be.
         public var freshness: Freshness
-        /// Seconds from the association until live rounds should start; 0: now. Nil where there are none.
+        /// Seconds from the association until live rounds should start; 0: now; nil where there are none.
         public var startLiveIn: Double?
+        /// Seconds from the association until the earliest hand-off there (10th percentile), by which the replica has to
+        /// be fresh; nil where none is expected.
+        public var neededIn: Double?
+        /// Seconds that it takes to bring the replica up to date, as measured; nil where nothing is sent.
+        public var replicationSeconds: Double?
         /// Why.
         public var reasons: [Reason]
     }
@@ -58,6 +63,8 @@ public struct ReplicaPlan: Sendable, Hashable, Codable {
 
     /// The user.
     public var user: String
+    /// The access point of the association that the plan was made at.
+    public var ap: String
     /// Time of the association that the plan was made at.
     public var time: Double
     /// Whether a hand-off to the present access point should wait until the user has stayed `confirmAfter` seconds.

@@ -44,6 +44,7 @@ public struct ReplicaPlanner: Sendable {
         let stays = prediction.stationaryProbability
         var plan = ReplicaPlan(
             user: prediction.user,
+            ap: prediction.ap,
             time: prediction.time,
             holdHandoff: prediction.isFlap,
             confirmAfter: configuration.confirmAfter,
@@ -103,14 +104,16 @@ public struct ReplicaPlanner: Sendable {
             } else {
                 // A live replica costs what the SMI dirties, for as long as it is live.
                 link -= min(input.dirtyBytesPerSecond, link)
-                let need = input.secondsToReplicate(to: wish.host) * configuration.safety
-                let start = max(wish.earliest - need, 0)
+                let seconds = input.secondsToReplicate(to: wish.host)
+                let start = max(wish.earliest - seconds * configuration.safety, 0)
                 plan.entries.append(
                     .init(
                         host: wish.host,
                         aps: wish.aps,
                         freshness: .live,
                         startLiveIn: start.isFinite ? start : 0,
+                        neededIn: wish.earliest,
+                        replicationSeconds: seconds.isFinite ? seconds : nil,
                         reasons: [.expected(share: wish.share, seconds: wish.eta)]
                     )
                 )

@@ -37,10 +37,12 @@ enum FastMath {
     @inline(__always)
     static func exp(_ value: Float) -> Float {
         let scaled = Swift.min(Swift.max(value * 1.44269504, -126), 126)
-        let floor = scaled.rounded(.down)
-        let f = scaled - floor
+        // As `rounded(.down)`, which is a call where the processor's base set has no such instruction.
+        let truncated = Int32(scaled)
+        let whole = Float(truncated) > scaled ? truncated &- 1 : truncated
+        let f = scaled - Float(whole)
         let p = 1 + f * (0.69315308 + f * (0.24015361 + f * (0.05582631 + f * (0.00898934 + f * 0.00187758))))
-        return Float(bitPattern: UInt32(Int32(floor) + 127) << 23) * p
+        return Float(bitPattern: UInt32(truncatingIfNeeded: whole &+ 127) << 23) * p
     }
 }
 

@@ -16,8 +16,6 @@ struct Outcome {
 
     var ap: Int32 = -1
     var previous: Int32 = -1
-    /// Where the evidence is kept.
-    var place = 0
     /// The most probable first.
     var steps: [Step] = []
     /// One list per lead time asked for.

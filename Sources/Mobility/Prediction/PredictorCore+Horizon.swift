@@ -96,7 +96,7 @@ extension PredictorCore {
                 let code = (history[h] >> 20) & 63
                 let next = history[h + 1]
                 if next >> 31 != 0 || code == 0 { break }
-                seconds += FastMath.exp((Float(code) - 1.5) / 9)
+                seconds += scratch.dwellSeconds[Int(code)]
                 if until == 0 {
                     if seconds > 180 { break }
                     until = lead + seconds

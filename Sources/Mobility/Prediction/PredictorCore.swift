@@ -102,10 +102,16 @@ package struct PredictorCore {
         outcome.ap = track.visits[0].ap
         outcome.previous = track.previous[0]
         outcome.flap = track.flap
-        models.dwell.score(values + SampleLayout.dwell, count, shared: values, output: 0, into: scratch.logs)
+        models.dwell.scoreAll(
+            values + SampleLayout.dwell,
+            count,
+            shared: values,
+            stride: Scratch.width,
+            into: scratch.quantiles
+        )
         outcome.steps.removeAll(keepingCapacity: true)
         for c in 0..<count {
-            let median = FastMath.exp(scratch.logs[c])
+            let median = FastMath.exp(scratch.quantiles[c])
             outcome.steps.append(
                 Outcome.Step(ap: numbers[c], probability: scratch.probability[c], median: median, candidate: Int32(c))
             )
@@ -116,17 +122,12 @@ package struct PredictorCore {
         var stay: Float = 0
         models.stay.score(values + SampleLayout.stay, 1, shared: values, into: &stay)
         outcome.moving = 1 / (1 + FastMath.exp(stay))
-        outcome.place = place
     }
 
-    /// The 10th and the 90th percentile of the seconds of a step of `outcome`.
+    /// The 10th and the 90th percentile of the seconds of a step of `outcome`, until the next `prepare`.
     func interval(_ step: Outcome.Step) -> (low: Float, high: Float) {
-        let values = pool.values(outcome.place)
-        let own = values + SampleLayout.dwell + Int(step.candidate) * SampleLayout.dwellCount
-        var low: Float = 0
-        var high: Float = 0
-        models.dwell.score(own, 1, shared: values, output: 1, into: &low)
-        models.dwell.score(own, 1, shared: values, output: 2, into: &high)
+        let low = scratch.quantiles[Scratch.width + Int(step.candidate)]
+        let high = scratch.quantiles[2 * Scratch.width + Int(step.candidate)]
         return (min(FastMath.exp(low), step.median), max(FastMath.exp(high), step.median))
     }
 }

@@ -98,6 +98,10 @@ final class Scratch {
     let own: UnsafeMutablePointer<SIMD8<Float>>
     let probability: UnsafeMutablePointer<Float>
     let logs: UnsafeMutablePointer<Float>
+    /// Logarithms of the seconds per candidate: the median, the 10th and the 90th percentile, `width` apart.
+    let quantiles: UnsafeMutablePointer<Float>
+    /// The seconds that each dwell code of a `PackedVisit` stands for.
+    let dwellSeconds: UnsafeMutablePointer<Float>
     let horizonSums: UnsafeMutablePointer<SIMD4<Float>>
     let horizonStep: UnsafeMutablePointer<SIMD2<Float>>
     let popVotes: UnsafeMutablePointer<Vote>
@@ -107,14 +111,20 @@ final class Scratch {
     /// and the user's (z, w).
     let dwell: UnsafeMutablePointer<SIMD4<Float>>
 
+    /// Candidates that any list has room for.
+    static let width = 64
+
     init(voteLimit: Int) {
         self.voteLimit = voteLimit
         let limit = SampleLayout.candidateLimit
         pop = Self.make(.zero, limit)
         own = Self.make(.zero, limit)
         dwell = Self.make(.zero, limit)
-        probability = Self.make(0, 64)
-        logs = Self.make(1, 64 * 16)
+        probability = Self.make(0, Self.width)
+        logs = Self.make(1, Self.width * 16)
+        quantiles = Self.make(0, Self.width * 3)
+        dwellSeconds = Self.make(0, 64)
+        for code in 0..<64 { dwellSeconds[code] = FastMath.exp((Float(code) - 1.5) / 9) }
         horizonSums = Self.make(.zero, SampleLayout.horizonLimit)
         horizonStep = Self.make(.zero, SampleLayout.horizonLimit)
         popVotes = Self.make(Vote(place: 0, weight: 0, exact: 0), voteLimit)
@@ -127,6 +137,8 @@ final class Scratch {
         dwell.deallocate()
         probability.deallocate()
         logs.deallocate()
+        quantiles.deallocate()
+        dwellSeconds.deallocate()
         horizonSums.deallocate()
         horizonStep.deallocate()
         popVotes.deallocate()

@@ -5,6 +5,8 @@
 /// square (RMSProp), a few samples at a time. A whole sample is handled per call, since calls between files cost.
 package final class ScoringNetwork {
     typealias Row = SIMD16<Float>
+    /// Most candidates of a call.
+    static let candidateLimit = Scratch.width
     /// Samples per update.
     static let batch = 4
 
@@ -19,8 +21,12 @@ package final class ScoringNetwork {
     private let weights: UnsafeMutablePointer<Row>
     private let squares: UnsafeMutablePointer<Row>
     private let gradient: UnsafeMutablePointer<Row>
+    // SAFETY: `candidateLimit` rows, owned by this object and freed by deinit; no list of candidates is longer.
+    private let sums: UnsafeMutablePointer<Row>
     /// 1 in the lanes of `outputs` that are trained.
     private let trained: Row
+    /// What units pass on of negative sums, by lane: a tenth of those that are trained, all of the linear ones.
+    private let slope: Row
     private var waiting = 0
 
     package init(own: Int, shared: Int, outputs: Int, rate: Float, seed: UInt64) {
@@ -32,6 +38,8 @@ package final class ScoringNetwork {
         weights = .allocate(capacity: rows)
         squares = .allocate(capacity: rows)
         gradient = .allocate(capacity: rows)
+        sums = .allocate(capacity: Self.candidateLimit)
+        sums.initialize(repeating: .zero, count: Self.candidateLimit)
         squares.initialize(repeating: Row(repeating: 1e-2), count: rows)
         gradient.initialize(repeating: .zero, count: rows)
         weights.initialize(repeating: .zero, count: rows)
@@ -40,6 +48,7 @@ package final class ScoringNetwork {
         var mask = Row(repeating: 1)
         for lane in (16 - outputs)..<16 { mask[lane] = 0 }
         trained = mask
+        slope = Row(repeating: 1) - mask * 0.9
         for row in 0..<rows {
             var value = Row.zero
             for lane in 0..<(16 - outputs) {
@@ -54,6 +63,7 @@ package final class ScoringNetwork {
         weights.deallocate()
         squares.deallocate()
         gradient.deallocate()
+        sums.deallocate()
     }
 
     /// Sets the weight of the straight way from an own feature (or the bias: `ownCount`) to an output.
@@ -75,7 +85,6 @@ package final class ScoringNetwork {
     @inline(__always)
     private func leaky(_ value: Row) -> Row {
         let positive = value.replacing(with: Row.zero, where: value .< Row.zero)
-        let slope = Row(repeating: 1) - trained * 0.9
         return positive + (value - positive) * slope
     }
 
@@ -96,11 +105,48 @@ package final class ScoringNetwork {
     ) {
         let common = sharedSum(shared)
         let last = weights[ownCount + sharedCount + 1 + output]
-        for c in 0..<count {
+        unitSums(own, count, common)
+        for c in 0..<count { scores[c] = (leaky(sums[c]) * last).sum() }
+    }
+
+    /// Leaves the units' sums of each candidate in `sums`; two at a time, so that neither waits for its own additions.
+    @inline(__always)
+    private func unitSums(_ own: UnsafePointer<Float>, _ count: Int, _ common: Row) {
+        var c = 0
+        while c + 1 < count {
             let x = own + c * ownCount
-            var sum = common
-            for index in 0..<ownCount { sum += weights[index] * x[index] }
-            scores[c] = (leaky(sum) * last).sum()
+            let y = x + ownCount
+            var first = common
+            var second = common
+            for index in 0..<ownCount {
+                let row = weights[index]
+                first += row * x[index]
+                second += row * y[index]
+            }
+            (sums[c], sums[c + 1]) = (first, second)
+            c += 2
+        }
+        guard c < count else { return }
+        let x = own + c * ownCount
+        var sum = common
+        for index in 0..<ownCount { sum += weights[index] * x[index] }
+        sums[c] = sum
+    }
+
+    /// Scores `count` candidates by every output at once; the scores of output `o` begin at `o * stride`.
+    func scoreAll(
+        _ own: UnsafePointer<Float>,
+        _ count: Int,
+        shared: UnsafePointer<Float>,
+        stride: Int,
+        into scores: UnsafeMutablePointer<Float>
+    ) {
+        let common = sharedSum(shared)
+        let last = weights + ownCount + sharedCount + 1
+        unitSums(own, count, common)
+        for c in 0..<count {
+            let units = leaky(sums[c])
+            for output in 0..<outputs { scores[output * stride + c] = (units * last[output]).sum() }
         }
     }
 
@@ -127,26 +173,24 @@ package final class ScoringNetwork {
     ) {
         score(own, count, shared: shared, into: scratch)
         Self.softmax(scratch, count)
-        let common = sharedSum(shared)
         let last = ownCount + sharedCount + 1
         var commonGradient = Row.zero
         for c in 0..<count {
             let slope = (scratch[c] - (c == hit ? 1 : 0)) * weight
             if abs(slope) < 2e-3 { continue }
-            commonGradient += push(own + c * ownCount, common, slope, last)
+            commonGradient += push(own + c * ownCount, sums[c], slope, last)
         }
         finish(shared, commonGradient)
     }
 
     /// Learns quantiles (one output each) of `truth` for one candidate: steps down the gradients of the pinball loss.
     func learnQuantiles(_ own: UnsafePointer<Float>, shared: UnsafePointer<Float>, truth: Float, _ quantiles: [Float]) {
-        let common = sharedSum(shared)
         var commonGradient = Row.zero
         for (output, quantile) in quantiles.enumerated() {
             var value: Float = 0
             score(own, 1, shared: shared, output: output, into: &value)
             let slope = value > truth ? 1 - quantile : -quantile
-            commonGradient += push(own, common, slope, ownCount + sharedCount + 1 + output)
+            commonGradient += push(own, sums[0], slope, ownCount + sharedCount + 1 + output)
         }
         finish(shared, commonGradient)
     }
@@ -157,16 +201,15 @@ package final class ScoringNetwork {
         score(own, 1, shared: shared, into: &value)
         let probability = 1 / (1 + FastMath.exp(-value))
         let slope = probability - (happened ? 1 : 0)
-        finish(shared, push(own, sharedSum(shared), slope, ownCount + sharedCount + 1))
+        finish(shared, push(own, sums[0], slope, ownCount + sharedCount + 1))
     }
 
+    /// Adds a candidate's gradient, given its units' sums; returns the units' share of it.
     @inline(__always)
-    private func push(_ x: UnsafePointer<Float>, _ common: Row, _ slope: Float, _ last: Int) -> Row {
-        var sum = common
-        for index in 0..<ownCount { sum += weights[index] * x[index] }
+    private func push(_ x: UnsafePointer<Float>, _ sum: Row, _ slope: Float, _ last: Int) -> Row {
         gradient[last] += leaky(sum) * slope * trained
         let straight = weights[last] * slope
-        let back = straight.replacing(with: straight * (Row(repeating: 1) - trained * 0.9), where: sum .< Row.zero)
+        let back = straight.replacing(with: straight * self.slope, where: sum .< Row.zero)
         for index in 0..<ownCount { gradient[index] += back * x[index] }
         return back
     }

@@ -1,21 +1,34 @@
 import Isolation
+import Mobility
 
 /// Answers control requests: those of this host's SMIs by the agent, others by the daemon of the host that owns them.
 package struct ControlDispatcher: Sendable {
     let agent: HostAgent
+    let placement: any ReplicaPlacement
+    let roaming: RoamingService
     let makeToken: @Sendable () async throws -> String
 
     /// A dispatcher for one agent; `makeToken` makes tokens for hosts that join.
-    package init(agent: HostAgent, makeToken: @escaping @Sendable () async throws -> String) {
+    package init(
+        agent: HostAgent,
+        placement: any ReplicaPlacement,
+        roaming: RoamingService,
+        makeToken: @escaping @Sendable () async throws -> String
+    ) {
         self.agent = agent
+        self.placement = placement
+        self.roaming = roaming
         self.makeToken = makeToken
     }
 
     /// Answers one request.
     ///
     /// - Parameters:
+    ///   - method: What is asked.
+    ///   - json: The request as JSON.
     ///   - forwarded: Set where a peer sent the request: it is then answered here and not forwarded again.
     /// - Returns: The reply as JSON.
+    /// - Throws: `OrchestratorError` where the request is refused or fails.
     package func answer(
         _ method: ControlMethod,
         _ json: [UInt8],
@@ -35,8 +48,20 @@ package struct ControlDispatcher: Sendable {
         case .launch: return try await launch(json, forwarded: forwarded)
         case .inspect, .processes, .doctor, .stop, .remove:
             return try await aboutUser(method, json, forwarded: forwarded)
+        case .roam: return try encode(await roaming.roam(decode(RoamRequest.self, json)))
+        case .roamingEvents: return try encode(roaming.take(decode([RoamingEvent].self, json)))
+        case .replicationFigures:
+            return try encode(await placement.figures(of: decode(UserRequest.self, json).user))
+        case .placeReplicas:
+            let plan = try decode(ReplicaPlan.self, json)
+            await placement.place(user: plan.user, plan: plan)
+            return try encode(Nothing())
         case .events, .handoff:
-            throw OrchestratorError(.badArgument, cause: "\(method.rawValue) answers with a stream", remedy: "use the streaming call")
+            throw OrchestratorError(
+                .badArgument,
+                cause: "\(method.rawValue) answers with a stream",
+                remedy: "use the streaming call"
+            )
         }
     }
 

@@ -37,10 +37,11 @@ package struct Daemon: Sendable {
                 at: PeerAddress(membership.store.address, membership.store.port)
             )
         let directory = Membership.directory(paths)
-        let authority = CertificateAuthority.exists(in: directory) ? try CertificateAuthority.load(from: directory) : nil
+        let authority =
+            CertificateAuthority.exists(in: directory) ? try CertificateAuthority.load(from: directory) : nil
         let tokens = TokenMaker(authority: authority, tokens: JoinTokens(store: store), membership: membership)
-        let parts = DaemonParts(
-            paths: paths,
+        let parts = try DaemonParts(
+            configuration: configuration,
             membership: membership,
             store: store,
             connections: connections,
@@ -70,6 +71,7 @@ package struct Daemon: Sendable {
         parts.gate.use(broker)
         broker.start()
         try await parts.agent.join()
+        let roaming = Task { await parts.roaming.run() }
         logger.info("ready", metadata: ["address": "\(membership.host.address)", "pid": "\(currentProcess())"])
         ProgramText.letGo()
 
@@ -77,6 +79,8 @@ package struct Daemon: Sendable {
         logger.info("ending; the sandboxes go on")
         broker.stop()
         routes.cancel()
+        roaming.cancel()
+        await roaming.value
         await control.stop()
         await enrolment?.stop()
         await peers.stop()
@@ -118,15 +122,17 @@ struct DaemonParts {
     let gate: BrokerGate
     let routes: RouteKeeper
     let memory: MemoryService
+    let roaming: RoamingService
 
     init(
-        paths: HostPaths,
+        configuration: HostConfiguration,
         membership: Membership,
         store: any ClusterStore,
         connections: PeerConnections,
         tokens: TokenMaker,
         logger: Logger
-    ) {
+    ) throws {
+        let paths = configuration.paths
         let images = HostImages(store: ImageStore(directory: paths.images))
         let transfer = ImageTransfer(images: images.store)
         let network = PeerNetwork(connections: connections, images: transfer)
@@ -162,11 +168,25 @@ struct DaemonParts {
         self.agent = agent
         routes.unless { await agent.isHere($0) }
         Task { await memory.onLoss { await agent.endLost($0, cause: $1.cause) } }
-        dispatcher = ControlDispatcher(agent: agent, makeToken: { try await tokens.make() })
+        let placement = PlanKeeper(sandboxes: sandboxes, store: store, logger: logger)
+        // The host that keeps the store decides for all: without the store nothing can be moved anyway.
+        roaming = try RoamingService(
+            configuration: configuration,
+            decider: membership.store,
+            agent: agent,
+            placement: placement
+        )
+        dispatcher = ControlDispatcher(
+            agent: agent,
+            placement: placement,
+            roaming: roaming,
+            makeToken: { try await tokens.make() }
+        )
         let relay = SessionRelay(agent: agent)
         resolver = SessionResolver(agent: agent, relay: relay, peers: network)
         peerService = PeerService(agent: agent, dispatcher: dispatcher, sessions: relay, images: transfer)
     }
+
     /// Brings the base image of a replica here ahead of time; what cannot be fetched now comes with the SMI.
     private static func fetch(
         _ digest: String,

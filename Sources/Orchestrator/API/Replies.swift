@@ -25,9 +25,11 @@ package struct SMIView: Codable, Sendable {
     package var lastHandoff: HandoffSummary?
     /// pid of the sandbox's init on its host.
     package var pid: Int32?
+    /// Where replicas are wanted and why; nil until the user has been seen at an access point.
+    package var plan: ReplicaPlanView?
 
     enum CodingKeys: String, CodingKey {
-        case user, host, generation, state, addresses, image, program, limits, replicas, pid
+        case user, host, generation, state, addresses, image, program, limits, replicas, pid, plan
         case imageName = "image_name"
         case createdAt = "created_at"
         case lastHandoff = "last_handoff"
@@ -105,13 +107,28 @@ package struct AccessPointView: Codable, Sendable {
     /// Metres.
     package var x: Double?
     package var y: Double?
+    /// Degrees, WGS84.
+    package var lat: Double?
+    package var lon: Double?
+    package var zone: String?
 
     /// An access point and the host that serves it.
-    package init(ap: String, host: String, x: Double?, y: Double?) {
+    package init(
+        ap: String,
+        host: String,
+        x: Double? = nil,
+        y: Double? = nil,
+        lat: Double? = nil,
+        lon: Double? = nil,
+        zone: String? = nil
+    ) {
         self.ap = ap
         self.host = host
         self.x = x
         self.y = y
+        self.lat = lat
+        self.lon = lon
+        self.zone = zone
     }
 }
 

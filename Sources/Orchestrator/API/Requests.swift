@@ -1,3 +1,5 @@
+import Mobility
+
 /// The control methods that the command line calls on its daemon, and daemons on each other.
 ///
 /// Requests and replies are JSON: what `-o json` prints is what the daemon answered.
@@ -15,6 +17,10 @@ package enum ControlMethod: String, Sendable, CaseIterable {
     case events
     case doctor
     case imageInUse = "image-in-use"
+    case roam
+    case roamingEvents = "roaming-events"
+    case replicationFigures = "replication-figures"
+    case placeReplicas = "place-replicas"
     case ready
     case token
 }
@@ -102,6 +108,32 @@ package struct EventsRequest: Codable, Sendable {
         self.user = user
         self.follow = follow
     }
+}
+
+/// `roam`: a user is at an access point.
+package struct RoamRequest: Codable, Sendable {
+    package var user: String
+    package var ap: String
+    /// When, in seconds since 1970; nil: now.
+    package var at: Double?
+    package var kind: RoamingKind
+    /// Whether it is a line of a trace: then users without a machine are learned from.
+    package var isReplayed: Bool
+
+    /// A request that tells of one association, or of its end.
+    package init(user: String, ap: String, at: Double? = nil, kind: RoamingKind = .roam, isReplayed: Bool = false) {
+        self.user = user
+        self.ap = ap
+        self.at = at
+        self.kind = kind
+        self.isReplayed = isReplayed
+    }
+}
+
+/// The answer to `roam`.
+package struct RoamReply: Codable, Sendable {
+    /// Whether the user has a machine, which follows.
+    package var hasMachine: Bool
 }
 
 /// `image-in-use`.

@@ -1,11 +1,13 @@
 import Foundation
 import Logging
+import Synchronization
 
 /// Writes what happens to the store, off every critical path: events queue here and a task of their own writes them.
 package final class EventLog: Sendable {
     private let queue: AsyncStream<EventRecord>.Continuation
     private let writer: Task<Void, Never>
     private let host: String
+    private let observer = Mutex<(@Sendable (EventRecord) -> Void)?>(nil)
 
     /// How many events the store keeps.
     package static let kept = 2000
@@ -29,7 +31,14 @@ package final class EventLog: Sendable {
 
     /// Notes an event; returns at once.
     package func note(_ kind: String, user: String? = nil, _ detail: [String: String] = [:]) {
-        queue.yield(EventRecord(at: secondsSince1970(), host: host, user: user, kind: kind, detail: detail))
+        let event = EventRecord(at: secondsSince1970(), host: host, user: user, kind: kind, detail: detail)
+        queue.yield(event)
+        observer.withLock { $0 }?(event)
+    }
+
+    /// Tells of every event from now on, at once; `observer` must not wait.
+    package func observe(_ observer: @escaping @Sendable (EventRecord) -> Void) {
+        self.observer.withLock { $0 = observer }
     }
 
     /// Ends the log once all that was noted is written.

@@ -11,6 +11,8 @@ extension HostAgent {
     ) async throws -> HandoffReport {
         let user = request.user
         let destination = try await resolveDestination(request)
+        // 'Resumed' is said a moment before an arrival has put everything away: going on waits for that.
+        if activity(user) == .arriving { try await settled(user, until: .now + .seconds(10)) }
         guard let (record, revision) = try await around.store.record(of: user) else { throw Self.unknown(user) }
         guard record.host == host else { throw Self.elsewhere(record) }
         guard record.state == .running else { throw Self.stopped(user) }

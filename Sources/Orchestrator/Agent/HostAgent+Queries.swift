@@ -1,5 +1,6 @@
 import Foundation
 import Isolation
+import Mobility
 
 extension HostAgent {
     /// Every SMI of the cluster as the store knows it.
@@ -10,6 +11,9 @@ extension HostAgent {
     /// One SMI of this host, with what only its owner knows.
     package func inspect(_ user: String) async throws -> SMIView {
         var view = view(of: try await ownedRecord(user))
+        if let entry = try await around.store.get(ReplicaPlan.key(user)) {
+            view.plan = ReplicaPlanView(try decode(ReplicaPlan.self, entry.value))
+        }
         if view.state != SMIRecord.State.stopped.rawValue {
             view.pid = try? await around.sandboxes.processes(user).first { $0.pid == 1 }?.hostPid
         }

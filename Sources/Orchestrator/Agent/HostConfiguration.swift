@@ -1,5 +1,6 @@
 import Foundation
 import LinuxSystem
+import Mobility
 import TOMLKit
 
 /// The configuration file of a daemon, `/etc/smirun/smirun.toml`; every key has a default.
@@ -11,11 +12,18 @@ package struct HostConfiguration: Sendable, Equatable {
     package var paths: HostPaths
     /// The lowest level that is logged: trace, debug, info, notice, warning, error, critical.
     package var logLevel: String
+    /// Where roaming events come from.
+    package var roaming: RoamingSourcesConfiguration
 
     /// A configuration; the defaults suit an installed system.
-    package init(paths: HostPaths = HostPaths(libexec: Self.libexec()), logLevel: String = "info") {
+    package init(
+        paths: HostPaths = HostPaths(libexec: Self.libexec()),
+        logLevel: String = "info",
+        roaming: RoamingSourcesConfiguration = RoamingSourcesConfiguration()
+    ) {
         self.paths = paths
         self.logLevel = logLevel
+        self.roaming = roaming
     }
 
     /// Reads a file; one that is missing is an error only where it was named.
@@ -40,7 +48,8 @@ package struct HostConfiguration: Sendable, Equatable {
             throw bad(name, "is not TOML: \(error)")
         }
         var configuration = HostConfiguration()
-        for key in table.keys {
+        configuration.roaming = try roaming(table, name)
+        for key in table.keys where !RoamingKeys.sections.contains(key) {
             guard let section = table[key]?.table else { throw bad(name, "has the unknown key '\(key)'") }
             for entry in section.keys {
                 guard let value = section[entry]?.string else { throw bad(name, "\(key).\(entry) must be a string") }
@@ -62,7 +71,7 @@ package struct HostConfiguration: Sendable, Equatable {
         }
     }
 
-    private static func bad(_ name: String, _ what: String) -> OrchestratorError {
+    static func bad(_ name: String, _ what: String) -> OrchestratorError {
         OrchestratorError(
             .badArgument,
             cause: "the configuration \(name) \(what)",

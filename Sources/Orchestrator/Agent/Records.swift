@@ -1,4 +1,5 @@
 import Isolation
+import Mobility
 
 /// What the cluster store keeps of one SMI, under `smi/<user>`.
 ///
@@ -70,9 +71,21 @@ package struct AccessPointRecord: Codable, Sendable, Equatable {
     package var name: String
     /// The host that serves it.
     package var host: String
-    /// Position, metres, where it is known.
+    /// Position, metres, where it was given so.
     package var x: Double?
     package var y: Double?
+    /// Position on the earth (WGS84), degrees, where it was given so.
+    package var latitude: Double?
+    package var longitude: Double?
+    /// The building, campus or district that it belongs to.
+    package var zone: String?
+
+    /// The access point as the map has it.
+    package var accessPoint: AccessPoint {
+        var geodetic: GeodeticPosition?
+        if let latitude, let longitude { geodetic = GeodeticPosition(latitude: latitude, longitude: longitude) }
+        return AccessPoint(name: name, x: x, y: y, geodetic: geodetic, host: host, zone: zone)
+    }
 
     /// Key of an access point's record in the store.
     package static func key(_ name: String) -> String { prefix + name }
@@ -88,7 +101,9 @@ package struct EventRecord: Codable, Sendable, Equatable {
     /// The host that reports it.
     package var host: String
     package var user: String?
-    /// `launched`, `handoff-started`, `frozen`, `committed`, `resumed`, `handoff-failed`, `stopped`, `removed`, …
+    /// What happened.
+    ///
+    /// For example `launched`, `handoff-started`, `resumed`, `handoff-failed`, `held`, `not-followed` or `removed`.
     package var kind: String
     /// Figures and names that belong to it.
     package var detail: [String: String]
