@@ -90,8 +90,6 @@ extension MemoryOwner {
             } catch {
                 maker.finish()
                 _ = await sending.finished()
-                await remove(host, forgetting: false)
-                isLeaving = false
                 throw error
             }
         }

@@ -64,6 +64,8 @@ package actor MemoryOwner {
     /// A cut was made, and whether it is this host that goes on is not known yet. An epoch more, made here, would be of
     /// another past than those of the next owner.
     var isLeaving = false
+    /// Where a hand-off goes to: its stream is not given up, replica or not.
+    private var destination: String?
     private(set) var residual = Residual(pages: 0, wireBytesPerPage: 4096, pagesPerSecond: 0)
     private(set) var lastRoundSeconds = 0.0
 
@@ -110,22 +112,42 @@ package actor MemoryOwner {
     package var connected: Set<String> { Set(subscribers.keys) }
 
     /// How far each connected replica is behind.
-    package func status() -> [ReplicaStatus] {
+    package func status() async -> [ReplicaStatus] {
         let epoch = journal.epoch
-        return subscribers.sorted { $0.key < $1.key }.map { host, subscriber in
-            ReplicaStatus(
+        var result: [ReplicaStatus] = []
+        for (host, subscriber) in subscribers.sorted(by: { $0.key < $1.key }) {
+            let rate = await around.rates.rate(to: host)
+            let status = ReplicaStatus(
                 host: host,
                 epoch: subscriber.epoch,
                 epochsBehind: epoch - min(epoch, subscriber.epoch),
                 bytesBehind: Int64(residual.wireBytes),
-                secondsBehind: seconds(ContinuousClock.now - subscriber.heard)
+                secondsBehind: seconds(ContinuousClock.now - subscriber.heard),
+                bytesPerSecond: rate
             )
+            result.append(status)
         }
+        return result
     }
 
-    /// The SMI goes on here after a cut.
-    package func stays() {
+    /// A hand-off to a host begins.
+    package func leaves(to host: String) {
+        destination = host
+    }
+
+    /// The SMI goes on here after all; the destination is asked again what it has, as its stream may have broken anywhere.
+    package func stays() async {
         isLeaving = false
+        guard let host = destination else { return }
+        destination = nil
+        await remove(host, forgetting: false)
+    }
+
+    /// Gives up the replicas on hosts that none is wanted on.
+    package func keepOnly(_ hosts: Set<String>) async {
+        for host in subscribers.keys where !hosts.contains(host) && host != destination {
+            await remove(host, forgetting: true)
+        }
     }
 
     // MARK: - Rounds
@@ -307,6 +329,8 @@ package struct ReplicaStatus: Sendable, Equatable, Codable {
     package var bytesBehind: Int64
     /// Since it last took in an epoch.
     package var secondsBehind: Double
+    /// The rate of the link to it, as far as it was measured.
+    package var bytesPerSecond: Double
 }
 
 func seconds(_ duration: Duration) -> Double {

@@ -12,7 +12,7 @@ struct Smirun: AsyncParsableCommand {
                 subcommands: [
                     LaunchCommand.self, AttachCommand.self, ExecCommand.self, HandoffCommand.self, ListCommand.self,
                     ProcessesCommand.self, InspectCommand.self, EventsCommand.self, LogsCommand.self, StopCommand.self,
-                    RemoveCommand.self,
+                    RemoveCommand.self, ReplicaCommand.self,
                 ]
             ),
             CommandGroup(

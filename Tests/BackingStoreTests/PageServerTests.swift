@@ -159,7 +159,7 @@ struct PageServerTests {
         let socket = scratch.file("keeper.socket")
         let log = Log()
         @Sendable func source(_ pid: pid_t) -> PageSource? { PageSource(store: store) }
-        var keeper: PageKeeper? = try PageKeeper.start(executable: keeperProgram, at: socket)
+        var keeper: PageKeeper? = try PageKeeper.start(executable: keeperProgram, at: socket).0
         var server: PageServer? = try PageServer(keeper: keeper, sources: source, onEvent: log.note)
         try server?.listen(at: scratch.file("lazy-pages.socket"))
         let child = try TestPrograms.spawn([

@@ -4,6 +4,7 @@
 // are little-endian.
 #pragma once
 
+#include "smi_chunk.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>

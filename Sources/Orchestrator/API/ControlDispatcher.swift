@@ -46,7 +46,7 @@ package struct ControlDispatcher: Sendable {
         case .imageInUse:
             return try encode(await agent.users(ofImage: decode(ImageRequest.self, json).digest))
         case .launch: return try await launch(json, forwarded: forwarded)
-        case .inspect, .processes, .doctor, .stop, .remove:
+        case .inspect, .processes, .doctor, .stop, .remove, .addReplica, .removeReplica, .replicas:
             return try await aboutUser(method, json, forwarded: forwarded)
         case .roam: return try encode(await roaming.roam(decode(RoamRequest.self, json)))
         case .roamingEvents: return try encode(roaming.take(decode([RoamingEvent].self, json)))
@@ -72,6 +72,9 @@ package struct ControlDispatcher: Sendable {
             case .inspect: return try encode(await agent.inspect(user))
             case .processes: return try encode(await agent.processes(user))
             case .doctor: return try encode(await agent.diagnose(user))
+            case .replicas: return try encode(await agent.replicas(of: user))
+            case .addReplica: try await agent.addReplica(decode(ReplicaRequest.self, json))
+            case .removeReplica: try await agent.removeReplica(decode(ReplicaRequest.self, json))
             case .stop: try await agent.stop(user)
             default: try await agent.remove(user, force: decode(RemoveRequest.self, json).force)
             }

@@ -168,7 +168,13 @@ struct DaemonParts {
         self.agent = agent
         routes.unless { await agent.isHere($0) }
         Task { await memory.onLoss { await agent.endLost($0, cause: $1.cause) } }
-        let placement = PlanKeeper(sandboxes: sandboxes, store: store, logger: logger)
+        let placement = PlanKeeper(
+            host: membership.host.name,
+            sandboxes: sandboxes,
+            store: store,
+            memory: memory,
+            logger: logger
+        )
         // The host that keeps the store decides for all: without the store nothing can be moved anyway.
         roaming = try RoamingService(
             configuration: configuration,

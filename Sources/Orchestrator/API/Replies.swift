@@ -46,8 +46,26 @@ package struct LimitsView: Codable, Sendable {
 
 /// One replica of an SMI.
 package struct ReplicaView: Codable, Sendable {
+    package var user: String
     package var host: String
-    package var epoch: Int
+    /// `named`, `previous` or `predicted`.
+    package var reason: String
+    /// Whether the owner is connected to it.
+    package var connected: Bool
+    /// The last epoch that it is known to hold whole; 0 for none.
+    package var epoch: UInt64
+    package var epochsBehind: UInt64
+    /// What a hand-off to it would have to send now, bytes, as far as rounds have seen.
+    package var bytesBehind: Int64
+    /// Since it last took in an epoch; nil where it has not since the owner has it.
+    package var secondsBehind: Double?
+
+    enum CodingKeys: String, CodingKey {
+        case user, host, reason, connected, epoch
+        case epochsBehind = "epochs_behind"
+        case bytesBehind = "bytes_behind"
+        case secondsBehind = "seconds_behind"
+    }
 }
 
 /// The answer to `launch`.

@@ -21,8 +21,23 @@ package enum ControlMethod: String, Sendable, CaseIterable {
     case roamingEvents = "roaming-events"
     case replicationFigures = "replication-figures"
     case placeReplicas = "place-replicas"
+    case addReplica = "add-replica"
+    case removeReplica = "remove-replica"
+    case replicas
     case ready
     case token
+}
+
+/// `add-replica`, `remove-replica`.
+package struct ReplicaRequest: Codable, Sendable {
+    package var user: String
+    package var host: String
+
+    /// A request about the replica of an SMI on a host.
+    package init(user: String, host: String) {
+        self.user = user
+        self.host = host
+    }
 }
 
 /// `launch`.

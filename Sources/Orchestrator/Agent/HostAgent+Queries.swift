@@ -14,6 +14,7 @@ extension HostAgent {
         if let entry = try await around.store.get(ReplicaPlan.key(user)) {
             view.plan = ReplicaPlanView(try decode(ReplicaPlan.self, entry.value))
         }
+        view.replicas = try await replicas(of: user)
         if view.state != SMIRecord.State.stopped.rawValue {
             view.pid = try? await around.sandboxes.processes(user).first { $0.pid == 1 }?.hostPid
         }

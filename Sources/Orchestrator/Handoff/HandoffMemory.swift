@@ -35,6 +35,10 @@ package protocol MemoryKeeping: Sendable {
     func began(_ record: SMIRecord, previous: String?) async
     /// An SMI does not run here any more; what is here of its memory stays, as a replica.
     func ended(_ user: String) async
+    /// Looks again at which replicas an SMI of this host shall have.
+    func replicasChanged(_ user: String) async
+    /// How far the connected replicas of an SMI of this host are.
+    func status(_ user: String) async -> [ReplicaStatus]
     /// Deletes what is here of SMIs that neither run here nor need a replica here; once per start of the daemon.
     func sweep(running: Set<String>) async
     /// Nobody needs an SMI's memory any more, here or on other hosts.

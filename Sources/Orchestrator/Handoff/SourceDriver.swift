@@ -91,6 +91,7 @@ private struct SourceRun {
             case .fail(let error):
                 // Also CRIU, which waits for a dump that does not come.
                 try? await around.sandboxes.discardCut(user)
+                await memory?.stays()
                 result = .failure(error)
             default:
                 if let event = await perform(effect) {
@@ -160,11 +161,14 @@ private struct SourceRun {
     private mutating func warm() async {
         guard let keeping = around.memory else { return }
         await driver.progress(HandoffProgress(phase: "warm"))
+        var departing: (any DepartingMemory)?
         do {
-            let departing = try await keeping.depart(driver.record, to: driver.destination)
-            times.warmed(try await departing.warm())
-            memory = departing
+            let begun = try await keeping.depart(driver.record, to: driver.destination)
+            departing = begun
+            times.warmed(try await begun.warm())
+            memory = begun
         } catch {
+            await departing?.stays()
             around.logger.warning(
                 "memory travels in the images",
                 metadata: ["user": "\(user)", "error": "\(error)"]
@@ -251,7 +255,6 @@ private struct SourceRun {
         do {
             try await around.sandboxes.resume(user)
             try? await around.sandboxes.discardCut(user)
-            await memory?.stays()
         } catch {
             around.logger.error(
                 "sandbox did not resume after a failed hand-off",

@@ -180,6 +180,7 @@ extension MemoryService: MemoryKeeping {
     /// Begins the hand-off of an SMI that runs here.
     package func depart(_ record: SMIRecord, to destination: HostRecord) async throws -> any DepartingMemory {
         let owner = try await owner(of: record.user)
+        await owner.leaves(to: destination.name)
         if await !owner.connected.contains(destination.name) {
             try await owner.add(destination.name, over: around.open(destination))
         }
@@ -335,8 +336,6 @@ private struct Departure: DepartingMemory {
     }
 
     func stays() async {
-        // What the destination has of the cut is asked for again: its stream may have broken anywhere.
-        await owner.remove(host, forgetting: false)
         await owner.stays()
     }
 

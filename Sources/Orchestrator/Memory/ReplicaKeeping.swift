@@ -46,6 +46,7 @@ final class ReplicaKeeping: Sendable {
         for await _ in pokes {
             while !Task.isCancelled {
                 let wanted = await wantedHosts()
+                await owner.keepOnly(Set(wanted.map(\.name)))
                 await connect(wanted)
                 guard !wanted.isEmpty else { break }
                 await rounds(until: .now + .seconds(2))
