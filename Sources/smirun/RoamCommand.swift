@@ -92,7 +92,7 @@ private struct ReplayTally: Sendable {
 
     var text: String {
         let others =
-            strangers.isEmpty ? "" : "; \(strangers.count) of its users have no machine and were only learned from"
+            strangers.isEmpty ? "" : "; \(strangers.count) of its users without a machine, only learned from"
         return "\(lines) lines played\(others)"
     }
 
