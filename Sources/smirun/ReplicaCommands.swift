@@ -46,7 +46,12 @@ struct ReplicaListCommand: AsyncParsableCommand {
     @OptionGroup var daemon: DaemonOptions
 
     func run() async throws {
-        let users = try await user.map { [$0] } ?? daemon.call(.list, Nothing(), as: [SMIView].self).map(\.user)
+        let users: [String]
+        if let user {
+            users = [user]
+        } else {
+            users = try await daemon.call(.list, Nothing(), as: [SMIView].self).map(\.user)
+        }
         var replicas: [ReplicaView] = []
         for user in users {
             replicas += try await daemon.call(.replicas, UserRequest(user: user), as: [ReplicaView].self)

@@ -79,13 +79,6 @@ extension ClusterFixture {
     }
 }
 
-extension Smirun {
-    /// All that is known of a machine.
-    func inspect(_ user: String) async throws -> SMIView {
-        try JSONDecoder().decode(SMIView.self, from: Data(try await expect("inspect", user, "-o", "json").utf8))
-    }
-}
-
 /// An HTTP server inside a host that writes down what is posted to it.
 final class NoticeCatcher: Sendable {
     private let child: ChildProcess

@@ -84,8 +84,8 @@ struct Smirun: Sendable {
     }
 
     /// What is known of an SMI.
-    func inspect(_ user: String) async throws -> Inspected {
-        try JSONDecoder().decode(Inspected.self, from: Data(try await expect("inspect", user, "-o", "json").utf8))
+    func inspect(_ user: String) async throws -> SMIView {
+        try JSONDecoder().decode(SMIView.self, from: Data(try await expect("inspect", user, "-o", "json").utf8))
     }
 
     /// Where an SMI is.
@@ -100,18 +100,5 @@ struct Smirun: Sendable {
     ) async throws -> HandoffReport {
         let output = try await expect("handoff", user, "--to", host, "--wait", "-o", "json", at: location)
         return try JSONDecoder().decode(HandoffReport.self, from: Data(output.utf8))
-    }
-}
-
-/// What the tests read of `inspect -o json`.
-struct Inspected: Decodable {
-    let host: String
-    let generation: Int
-    let state: String
-    let addresses: Addresses
-
-    struct Addresses: Decodable {
-        let ipv4: String
-        let ipv6: String
     }
 }
