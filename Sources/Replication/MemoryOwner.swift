@@ -104,8 +104,22 @@ package actor MemoryOwner {
     /// Gives up a replica; with `forgetting` its files go too.
     package func remove(_ host: String, forgetting: Bool) async {
         guard let subscriber = subscribers.removeValue(forKey: host) else { return }
-        if forgetting { try? await subscriber.link.send(.forget) }
+        if forgetting { await Self.sayForget(subscriber.link) }
         subscriber.link.close()
+    }
+
+    /// Waits, a moment at most, until the replica has ended the stream: it has read the message then.
+    private static func sayForget(_ link: any EpochLink) async {
+        let saying = Task {
+            try await link.send(.forget)
+            while try await link.next() != nil {}
+        }
+        let alarm = Task {
+            try await Task.sleep(for: .seconds(2))
+            saying.cancel()
+        }
+        _ = await saying.result
+        alarm.cancel()
     }
 
     /// Hosts with a stream.
@@ -136,11 +150,13 @@ package actor MemoryOwner {
     }
 
     /// The SMI goes on here after all; the destination is asked again what it has, as its stream may have broken anywhere.
-    package func stays() async {
+    ///
+    /// `isReplica`: whether it keeps what it has.
+    package func stays(isReplica: Bool) async {
         isLeaving = false
         guard let host = destination else { return }
         destination = nil
-        await remove(host, forgetting: false)
+        await remove(host, forgetting: !isReplica)
     }
 
     /// Gives up the replicas on hosts that none is wanted on.

@@ -39,21 +39,11 @@ package final class PageKeeper: Sendable {
         }
         chmod(path, 0o600)
         try syscall("listen", path) { listen(listening.raw, 8) }
-        var actions = posix_spawn_file_actions_t()
-        posix_spawn_file_actions_init(&actions)
-        defer { posix_spawn_file_actions_destroy(&actions) }
-        posix_spawn_file_actions_adddup2(&actions, listening.raw, 0)
-        let name = strdup(executable)
-        defer { free(name) }
-        var pid: pid_t = 0
-        let result = posix_spawn(&pid, executable, &actions, nil, [name, nil], [nil])
-        guard result == 0 else { throw SyscallError("posix_spawn", code: result, subject: executable) }
-        let started = pid
-        runOnThread {
-            var status: Int32 = 0
-            while waitpid(started, &status, 0) < 0 && errno == EINTR {}
-        }
-        return (try connect(to: path), started)
+        var request = SpawnRequest(executable, arguments: [executable])
+        request.descriptors = [0: listening]
+        let child = try request.start()
+        runOnThread { _ = try? child.wait() }
+        return (try connect(to: path), child.pid)
     }
 
     /// Connects to a keeper that runs, as a restarted server does.

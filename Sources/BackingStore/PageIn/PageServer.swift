@@ -103,24 +103,42 @@ package final class PageServer: Sendable {
 final class PageServerControl: Sendable {
     let eventfd: Descriptor
     private let queue = Mutex<[@Sendable () -> Void]>([])
+    /// Set once the thread has ended: work is done by whoever brings it, one after the other.
+    private let closed = Mutex(false)
 
     init() throws(SyscallError) {
         eventfd = Descriptor(owning: try syscall("eventfd") { smi_eventfd() })
     }
 
     func enqueue(_ work: @escaping @Sendable () -> Void) {
-        queue.withLock { $0.append(work) }
+        // Work that nobody takes would keep the server alive, which keeps the work.
+        let isDone = closed.withLock { closed in
+            if closed { work() } else { queue.withLock { $0.append(work) } }
+            return closed
+        }
+        guard !isDone else { return }
         var one: UInt64 = 1
         _ = write(eventfd.raw, &one, 8)
+    }
+
+    /// Does what has been brought so far; the thread ends.
+    func close() {
+        closed.withLock { closed in
+            closed = true
+            for item in taken() { item() }
+        }
+    }
+
+    private func taken() -> [@Sendable () -> Void] {
+        queue.withLock { queue in
+            defer { queue = [] }
+            return queue
+        }
     }
 
     func run() {
         var count: UInt64 = 0
         _ = read(eventfd.raw, &count, 8)
-        let work = queue.withLock { queue in
-            defer { queue = [] }
-            return queue
-        }
-        for item in work { item() }
+        for item in taken() { item() }
     }
 }

@@ -70,6 +70,7 @@ final class PageServerLoop: @unchecked Sendable {
         spaces = []
         connections = []
         listening = nil
+        control.close()
         ended.store(true, ordering: .releasing)
     }
 

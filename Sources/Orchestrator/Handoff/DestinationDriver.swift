@@ -122,6 +122,7 @@ private struct DestinationRun {
                     metadata: ["user": "\(user)", "error": "\(error)"]
                 )
             }
+            await around.memory?.discard(user)
             return nil
         case .sayRefused, .sayResumed, .recover:
             return nil
@@ -195,7 +196,6 @@ private struct DestinationRun {
             for (phase, length) in process.phases { phases["restore." + phase] = length }
             return .restored
         } catch {
-            await arriving?.abandon()
             return .restoreFailed(OrchestratorError(wrapping: error))
         }
     }

@@ -19,8 +19,6 @@ package protocol DepartingMemory: Sendable {
 package protocol ArrivingMemory: Sendable {
     /// Has the pages ready to be served, before the restore.
     func listen() async throws
-    /// The restore failed and its processes are gone.
-    func abandon() async
 }
 
 /// What hand-offs and the agent ask of whoever keeps the memory of SMIs and its replicas.
@@ -29,6 +27,8 @@ package protocol MemoryKeeping: Sendable {
     func depart(_ record: SMIRecord, to destination: HostRecord) async throws -> any DepartingMemory
     /// Makes ready, before the freeze, for an SMI that will be restored here.
     func stage(_ user: String) async
+    /// Gives up what `stage` and `arrive` have made ready: the SMI is not restored here.
+    func discard(_ user: String) async
     /// Waits until an epoch has come in whole, and takes the replica over for the restore.
     func arrive(_ user: String, epoch: UInt64) async throws -> any ArrivingMemory
     /// An SMI runs here from now on; `previous` is the host that it came from.

@@ -184,7 +184,12 @@ extension MemoryService: MemoryKeeping {
         if await !owner.connected.contains(destination.name) {
             try await owner.add(destination.name, over: around.open(destination))
         }
-        return Departure(owner: owner, host: destination.name)
+        let store = around.store
+        let key = ReplicaRecord.key(record.user, destination.name)
+        return Departure(owner: owner, host: destination.name) {
+            // Where it is not known, the files are kept: they do no harm.
+            do { return try await store.get(key) != nil } catch { return true }
+        }
     }
 
     /// Starts what keeps faults waiting if this daemon dies while pages come in.
@@ -218,13 +223,15 @@ extension MemoryService: MemoryKeeping {
             try arrival.addImaged { try CriuPageImages.add($1, of: $0, images: images, read: $2) }
         }
         arrivals[user] = arrival
-        return Arrival(arrival: arrival, socket: around.paths.pageSocket(user)) { [weak self] in
-            await self?.abandoned(user)
-        }
+        return Arrival(arrival: arrival, socket: around.paths.pageSocket(user))
     }
 
-    private func abandoned(_ user: String) {
-        arrivals[user] = nil
+    /// Gives up what `stage` and `arrive` have made ready: the SMI is not restored here.
+    package func discard(_ user: String) {
+        arrivals.removeValue(forKey: user)?.abandon()
+        // Nobody is connected to it any more and it keeps nothing: it ends.
+        keepers[user] = nil
+        unlink(around.paths.pageKeeper(user))
     }
 
     /// An SMI runs here from now on; `previous` is the host that it came from.
@@ -304,11 +311,14 @@ extension MemoryService: MemoryKeeping {
 private struct Departure: DepartingMemory {
     let owner: MemoryOwner
     let host: String
+    /// Whether the destination is to keep a replica where the hand-off fails.
+    let isReplica: @Sendable () async -> Bool
     private let sending = Sending()
 
-    init(owner: MemoryOwner, host: String) {
+    init(owner: MemoryOwner, host: String, isReplica: @escaping @Sendable () async -> Bool) {
         self.owner = owner
         self.host = host
+        self.isReplica = isReplica
     }
 
     func warm() async throws -> Warmth { try await owner.warm(host) }
@@ -336,7 +346,7 @@ private struct Departure: DepartingMemory {
     }
 
     func stays() async {
-        await owner.stays()
+        await owner.stays(isReplica: isReplica())
     }
 
     private actor Sending {
@@ -349,14 +359,8 @@ private struct Departure: DepartingMemory {
 private struct Arrival: ArrivingMemory {
     let arrival: MemoryArrival
     let socket: String
-    let onAbandon: @Sendable () async -> Void
 
     func listen() async throws { try arrival.listen(at: socket) }
-
-    func abandon() async {
-        arrival.abandon()
-        await onAbandon()
-    }
 }
 
 extension NamespacedPid {

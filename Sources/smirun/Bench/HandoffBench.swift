@@ -24,6 +24,8 @@ struct BenchHandoffCommand: AsyncParsableCommand {
     var processes = 1
     @Option(help: "Seconds that the program runs between two hand-offs.")
     var settle = 2.0
+    @Flag(inversion: .prefixedNo, help: "Hand off to a host whose replica is up to date.")
+    var warm = true
     @Flag(inversion: .prefixedNo, help: "Also measure plain CRIU.")
     var plain = true
     @OptionGroup var options: BenchOptions
@@ -72,6 +74,7 @@ struct BenchHandoffCommand: AsyncParsableCommand {
     private func measure(_ machine: MovingMachine, into report: inout BenchReport) async throws {
         try await machine.place.setRunning(true)
         try await Task.sleep(for: .seconds(settle))
+        if warm { try await machine.awaitReplica() }
         let (moved, seen, blackout) = try await machine.move()
         try await machine.place.setRunning(false)
         add("smirun", seen, &report)
@@ -138,12 +141,44 @@ private final class MovingMachine: Sendable {
         client.close()
     }
 
+    /// Has a replica kept on the host that comes next, and waits, with a limit, until it is up to date.
+    func awaitReplica() async throws {
+        let target = try await target()
+        let deadline = ContinuousClock.now + .seconds(300)
+        var isNamed = false
+        while ContinuousClock.now < deadline {
+            let replicas = try await lab.daemon.call(
+                .replicas,
+                UserRequest(user: Self.user),
+                as: [ReplicaView].self
+            )
+            if let replica = replicas.first(where: { $0.host == target }) {
+                if replica.connected, replica.epoch > 0, replica.epochsBehind <= 1 { return }
+            } else if !isNamed {
+                isNamed = true
+                let request = ReplicaRequest(user: Self.user, host: target)
+                _ = try await lab.daemon.call(.addReplica, request, as: Nothing.self)
+            }
+            try await Task.sleep(for: .milliseconds(50))
+        }
+        throw OrchestratorError(
+            .handoffFailed,
+            cause: "the replica on \(target) is not up to date within five minutes",
+            remedy: "look at the daemons' logs; a faster --rate may help"
+        )
+    }
+
+    /// The host of the two that it is not on.
+    private func target() async throws -> String {
+        let view = try await lab.daemon.call(.inspect, UserRequest(user: Self.user), as: SMIView.self)
+        return view.host == lab.hosts[0].name ? lab.hosts[1].name : lab.hosts[0].name
+    }
+
     /// Moves it to the other host.
     ///
     /// - Returns: the daemon's report, what the program saw, and the client's longest silence in ms.
     func move() async throws -> (HandoffReport, Workload.Seen, Double) {
-        let view = try await lab.daemon.call(.inspect, UserRequest(user: Self.user), as: SMIView.self)
-        let target = view.host == lab.hosts[0].name ? lab.hosts[1].name : lab.hosts[0].name
+        let target = try await target()
         _ = try await place.seen()
         _ = client.takeLongest()
         let request = HandoffRequest(user: Self.user, to: target)
