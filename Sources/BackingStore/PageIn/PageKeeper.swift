@@ -74,6 +74,11 @@ package final class PageKeeper: Sendable {
         }
     }
 
+    /// Gives up everything that a keeper holds, so that it ends: the processes are gone.
+    package func dropAll() throws(SyscallError) {
+        for kept in try list() { try drop(id: kept.id) }
+    }
+
     func keep(id: UInt64, pid: pid_t, userfault: Descriptor, journal: Descriptor) throws(SyscallError) {
         try request(.keep, id: id, pid: pid, [userfault, journal])
     }

@@ -83,6 +83,12 @@ final class ServedSpace {
             var event = smi_uffd_event()
             journal.beginEvent()
             let result = smi_uffd_next_event(userfault.raw, &event)
+            if result == 1, UInt32(event.kind) == SMI_UFFD_FAULT.rawValue {
+                // A fault that is never answered is asked again by whoever takes over; nothing is in doubt.
+                journal.endEvent()
+                resolve(event.start / 4096)
+                continue
+            }
             if result == 1 { try handle(event, makeChild) }
             journal.endEvent()
             if result == 0 { return }
@@ -95,8 +101,6 @@ final class ServedSpace {
 
     private func handle(_ event: smi_uffd_event, _ makeChild: (ServedSpace, Descriptor) throws -> Void) throws {
         switch UInt32(event.kind) {
-        case SMI_UFFD_FAULT.rawValue:
-            resolve(event.start / 4096)
         case SMI_UFFD_FORK.rawValue:
             try makeChild(self, Descriptor(owning: event.fork_fd))
         case SMI_UFFD_REMAP.rawValue:

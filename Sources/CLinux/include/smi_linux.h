@@ -1,4 +1,5 @@
 #pragma once
+#include "smi_arenas.h"
 #include "smi_pty.h"
 #include "smi_checksum.h"
 #include "smi_delaylink.h"

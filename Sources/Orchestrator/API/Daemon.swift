@@ -19,6 +19,9 @@ package struct Daemon: Sendable {
     package func run() async throws {
         try OrchestratorError.requireRoot("the daemon makes namespaces and mounts, which only root can")
         let signals = TerminationSignals()
+        // Blocking work has threads of its own, which come and go: an arena for each of them would keep what the
+        // compression of a hand-off took.
+        ProgramMemory.limitArenas(2)
         let paths = configuration.paths
         let membership = try Membership.load(paths)
         let identity = try HostIdentity.load(from: Membership.directory(paths))

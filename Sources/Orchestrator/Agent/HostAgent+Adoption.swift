@@ -79,8 +79,13 @@ extension HostAgent {
         case .restoreAgain:
             guard let record, try await around.store.claim(user: user, host: host) else { return false }
             try await around.sandboxes.stage(record.spec)
-            try await serveMemory(ofCut: user)
-            _ = try await around.sandboxes.restore(user)
+            do {
+                try await serveMemory(ofCut: user)
+                _ = try await around.sandboxes.restore(user)
+            } catch {
+                await around.memory?.discard(user)
+                throw error
+            }
             return try await takeOver(user, frozen: true)
         case .lost:
             try await around.sandboxes.stop(user)

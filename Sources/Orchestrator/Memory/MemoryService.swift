@@ -198,6 +198,8 @@ extension MemoryService: MemoryKeeping {
         let executable = around.paths.libexec + "/smi-pagekeeper"
         do {
             try Directories.make(around.paths.run + "/keepers")
+            // One of a restore that came to nothing.
+            try? PageKeeper.connect(to: path).dropAll()
             let (keeper, pid) = try PageKeeper.start(executable: executable, at: path)
             try await around.sandboxes.moveAside(pid)
             keepers[user] = keeper
