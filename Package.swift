@@ -132,6 +132,7 @@ let package = Package(
         .testTarget(
             name: "ClusterTests",
             dependencies: ["Orchestrator", "Isolation", "IsolationProbe", "LinuxSystem", "smirun"],
+            exclude: ["Programs"],
             swiftSettings: ours
         ),
         .testTarget(
@@ -157,7 +158,9 @@ let package = Package(
         ),
         .testTarget(
             name: "ReplicationTests",
-            dependencies: ["Replication", "BackingStore", "LinuxSystem"],
+            dependencies: [
+                "Replication", "BackingStore", "LinuxSystem", .product(name: "Logging", package: "swift-log"),
+            ],
             swiftSettings: ours
         ),
         .testTarget(

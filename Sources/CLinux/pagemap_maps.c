@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -114,6 +115,20 @@ ssize_t smi_maps_read(pid_t pid, struct smi_vma **vmas, char **text) {
 void smi_maps_free(struct smi_vma *vmas, char *text) {
     free(vmas);
     free(text);
+}
+
+// struct procmap_query and PROCMAP_QUERY of Linux 6.11's <linux/fs.h>.
+struct vma_query {
+    uint64_t size, query_flags, query_addr, vma_start, vma_end, vma_flags, vma_page_size, vma_offset, inode;
+    uint32_t dev_major, dev_minor, vma_name_size, build_id_size;
+    uint64_t vma_name_addr, build_id_addr;
+};
+
+int smi_maps_has(int maps, uint64_t start, uint64_t end) {
+    struct vma_query query = {.size = sizeof(query), .query_addr = start};
+    if (ioctl(maps, _IOWR('f', 17, struct vma_query), &query) < 0)
+        return errno == ENOENT ? 0 : -errno;
+    return query.vma_start == start && query.vma_end == end;
 }
 
 int smi_same_memory(pid_t a, pid_t b) {

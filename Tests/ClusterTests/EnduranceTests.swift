@@ -70,7 +70,7 @@ private struct Traces {
             let deadline = ContinuousClock.now + .seconds(10)
             var count = Int.max
             while ContinuousClock.now < deadline {
-                let now = try FileManager.default.contentsOfDirectory(atPath: "/proc/\(daemon)/fd").count
+                let now = Self.descriptors(of: daemon)
                 if now == count { break }
                 count = now
                 try await Task.sleep(for: .milliseconds(500))
@@ -80,6 +80,15 @@ private struct Traces {
             let status = try String(contentsOfFile: "/proc/\(daemon)/status", encoding: .utf8)
             let line = try #require(status.split(separator: "\n").first { $0.hasPrefix("VmRSS:") })
             resident.append(try #require(Int(line.split(whereSeparator: { !$0.isNumber }).first ?? "")))
+        }
+    }
+
+    /// Open descriptors, but those that there is one of for each process of the SMI, which come and go with its `sleep`.
+    private static func descriptors(of daemon: Int32) -> Int {
+        let directory = "/proc/\(daemon)/fd"
+        return Directories.entries(of: directory).count { name in
+            let target = (try? FileManager.default.destinationOfSymbolicLink(atPath: directory + "/" + name)) ?? ""
+            return !target.contains("/memory/") && !target.contains("[userfaultfd]")
         }
     }
 

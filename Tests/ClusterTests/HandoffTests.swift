@@ -97,7 +97,7 @@ struct HandoffTests {
     func twoAtOnce() async throws {
         try await ClusterFixture.with(rate: "20mbit") { cluster in
             let smirun = cluster.smirun
-            let program = "x=$(head -c 8000000 /dev/urandom | od -An -x); echo > /filled; sleep 100000"
+            let program = "x=$(head -c 8000000 /dev/urandom | tr -d '\\000'); echo > /filled; while :; do sleep 1; done"
             try await cluster.launch("alice", ["sh", "-c", program])
             _ = try await eventually("the program has its memory") {
                 try await smirun.run(["exec", "alice", "--", "test", "-e", "/filled"]).status == 0 ? true : nil

@@ -69,6 +69,8 @@ struct HostAgentTests {
         cluster.sandboxes(parts[1]).fail()
         _ = try await cluster.handOff()
         #expect(cluster.world.runningHosts("alice") == ["h2"])
+        // The source's copy goes after the report.
+        try await cluster.agent("h1").settled("alice", until: .now + .seconds(10))
         #expect(cluster.world.copy("alice", on: "h1") == nil)
     }
 

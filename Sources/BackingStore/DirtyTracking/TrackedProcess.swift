@@ -11,6 +11,8 @@ final class TrackedProcess {
     private var uffd: Descriptor?
     /// One injection a round is enough: a process that cannot be injected now is read whole in this round.
     private var isAttachAllowed = false
+    /// /proc/PID/maps, open during a scan: an exec replaces the memory it is about.
+    private var maps: Descriptor?
 
     init(pid: pid_t, startTime: UInt64) {
         self.pid = pid
@@ -78,6 +80,8 @@ final class TrackedProcess {
         var dirty: [smi_region] = []
         var present: [smi_region] = []
         let mappings = try Mapping.all(of: pid)
+        maps = try Descriptor(open: "/proc/\(pid)/maps", O_RDONLY)
+        defer { maps = nil }
         var scan = try MemoryScan(pid: pid)
         for mapping in mappings where mapping.isPrivate {
             try written(mapping.range, &scan, &dirty, attachTimeout)
@@ -135,13 +139,27 @@ final class TrackedProcess {
         return result == 0
     }
 
+    private func isMapping(_ range: Range<UInt64>) -> Bool {
+        guard let maps else { return false }
+        return smi_maps_has(maps.raw, range.lowerBound, range.upperBound) == 1
+    }
+
     /// Registers a range and clears its protection: mremap can merge a registered mapping into one that is not, whose
     /// pages stay marked as protected while writes go through unseen.
+    ///
+    /// Registering a part of a mapping would split it, and mremap(2) of the whole then fails (EFAULT) in the program: a
+    /// mapping that has changed since the list was read is left for the next round.
     private func registerOnce(_ range: Range<UInt64>) -> Int32 {
         guard let uffd else { return -ESRCH }
+        guard isMapping(range) else { return -EAGAIN }
         let mode = Int32(SMI_UFFD_WP.rawValue)
         let result = smi_uffd_register(uffd.raw, range.lowerBound, range.upperBound, mode)
         guard result == 0 else { return result }
+        guard isMapping(range) else {
+            // It changed in these microseconds; the kernel merges again what is the same again.
+            _ = smi_uffd_unregister(uffd.raw, range.lowerBound, range.upperBound)
+            return -EAGAIN
+        }
         return smi_uffd_protect(uffd.raw, range.lowerBound, range.upperBound, 0)
     }
 }

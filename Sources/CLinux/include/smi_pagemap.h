@@ -19,6 +19,8 @@ struct smi_vma {
 };
 // Reads the mappings of a process. Both results are the caller's to free. Returns how many, or -errno.
 ssize_t smi_maps_read(pid_t pid, struct smi_vma **vmas, char **text);
+// Whether there is a mapping with exactly this range: 1, 0, or -errno. maps is /proc/PID/maps, opened.
+int smi_maps_has(int maps, uint64_t start, uint64_t end);
 // Whether two processes have one memory (kcmp(2)): 1, 0, or -errno.
 int smi_same_memory(pid_t a, pid_t b);
 void smi_maps_free(struct smi_vma *vmas, char *text);

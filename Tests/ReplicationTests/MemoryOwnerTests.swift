@@ -1,0 +1,171 @@
+import BackingStore
+import Foundation
+import Glibc
+import LinuxSystem
+import Logging
+import Testing
+
+@testable import Replication
+
+@Suite("An owner and its replicas", .serialized, .enabled(if: geteuid() == 0, "needs root"))
+struct MemoryOwnerTests {
+    /// A stream within this process: what is sent is taken in at once.
+    private actor LocalLink: EpochLink {
+        private let replica: MemoryReplica
+        private var answers: [EpochMessage] = []
+        private var isBroken = false
+        /// Bytes.
+        private(set) var sent = 0
+
+        init(_ replica: MemoryReplica) {
+            self.replica = replica
+        }
+
+        func breakOff() { isBroken = true }
+
+        func send(_ message: EpochMessage) async throws {
+            guard !isBroken else { throw ReplicaError(cause: "broken", remedy: "none") }
+            sent += message.encoded().count
+            // As on the wire.
+            if let answer = try replica.take(EpochMessage(decoding: message.encoded())) { answers.append(answer) }
+        }
+
+        func next() async throws -> EpochMessage? { answers.isEmpty ? nil : answers.removeFirst() }
+
+        nonisolated func close() {}
+    }
+
+    private struct Setting {
+        let directory: String
+        let child: ChildProcess
+        let owner: MemoryOwner
+
+        func replica(_ name: String) throws -> MemoryReplica { try MemoryReplica(directory: directory + "/" + name) }
+    }
+
+    /// A shell that keeps a few megabytes, its memory's owner, and room for replicas.
+    private func with(_ body: (Setting) async throws -> Void) async throws {
+        let directory = "/tmp/smirun-replication-\(getpid())-\(UInt32.random(in: 0 ... .max))"
+        try Directories.make(directory)
+        let script = "x=$(head -c 3000000 /dev/urandom | od -An -x); while :; do y=$y.; sleep 0.01; done"
+        let child = try SpawnRequest("/bin/sh", arguments: ["sh", "-c", script]).start()
+        defer {
+            try? child.signal(SIGKILL)
+            _ = try? child.wait()
+            try? Directories.removeTree(directory)
+        }
+        let process = FlushedProcess(hostPid: child.pid, inner: 7)
+        let owner = try MemoryOwner(
+            MemoryOwner.Surroundings(
+                user: "alice",
+                generation: 1,
+                image: "none",
+                processes: { [process] },
+                rates: LinkRates(),
+                priority: LinkPriority(),
+                logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+            ),
+            directory: directory + "/owner"
+        )
+        try await Task.sleep(for: .milliseconds(300))
+        try await body(Setting(directory: directory, child: child, owner: owner))
+        await owner.close()
+    }
+
+    /// Whether two stores hold the same pages.
+    private func expectEqual(_ setting: Setting, _ replica: MemoryReplica) throws {
+        let source = try PageStore.open(at: MemoryFlush.path(of: 7, in: setting.directory + "/owner"), readOnly: true)
+        let copy = try #require(replica.stores[7])
+        let pages = source.pages(limit: 1 << 20)
+        #expect(pages.count > 1000)
+        #expect(pages == copy.pages(limit: 1 << 20))
+        var wrong = 0
+        for page in pages where try source.read(page) != copy.read(page) { wrong += 1 }
+        #expect(wrong == 0)
+    }
+
+    @Test("hold the same after rounds, whenever a replica joined")
+    func rounds() async throws {
+        try await with { setting in
+            let early = try setting.replica("early")
+            try await setting.owner.add("early", over: LocalLink(early))
+            while try await (setting.owner.round()?.deferredPages ?? 0) > 100 {}
+            let late = try setting.replica("late")
+            try await setting.owner.add("late", over: LocalLink(late))
+            let last = try await #require(setting.owner.round())
+            #expect(early.epoch == last.epoch && late.epoch == last.epoch)
+            try expectEqual(setting, early)
+            try expectEqual(setting, late)
+        }
+    }
+
+    @Test("agree again after a stream broke, sending only what changed since")
+    func brokenStream() async throws {
+        try await with { setting in
+            let replica = try setting.replica("one")
+            let first = LocalLink(replica)
+            try await setting.owner.add("one", over: first)
+            _ = try await setting.owner.warm("one")
+            let whole = await first.sent
+            await first.breakOff()
+            _ = try await setting.owner.round()
+            #expect(await setting.owner.connected.isEmpty)
+            let second = LocalLink(replica)
+            try await setting.owner.add("one", over: second)
+            let warmth = try await setting.owner.warm("one")
+            #expect(warmth.wasWarm)
+            #expect(await second.sent < whole / 2)
+            try expectEqual(setting, replica)
+        }
+    }
+
+    @Test("agree again where a replica holds another past than the epoch that it names")
+    func anotherPast() async throws {
+        try await with { setting in
+            let replica = try setting.replica("one")
+            try await setting.owner.add("one", over: LocalLink(replica))
+            _ = try await setting.owner.warm("one")
+            // The same numbers, other contents.
+            let path = setting.directory + "/other"
+            try EpochDirectory(path).note(epoch: replica.epoch)
+            _ = try PageStore.create(at: MemoryFlush.path(of: 7, in: path))
+            let other = try MemoryReplica(directory: path)
+            try await setting.owner.add("one", over: LocalLink(other))
+            _ = try await setting.owner.warm("one")
+            try expectEqual(setting, other)
+            // An epoch that the owner never made.
+            let ahead = setting.directory + "/ahead"
+            try EpochDirectory(ahead).note(epoch: replica.epoch + 1000)
+            let unknown = try MemoryReplica(directory: ahead)
+            try await setting.owner.add("one", over: LocalLink(unknown))
+            _ = try await setting.owner.warm("one")
+            try expectEqual(setting, unknown)
+        }
+    }
+
+    @Test("make no epoch while it is not known which host goes on, and go on where it is this one")
+    func leaving() async throws {
+        try await with { setting in
+            let replica = try setting.replica("one")
+            await setting.owner.leaves(to: "one")
+            try await setting.owner.add("one", over: LocalLink(replica))
+            _ = try await setting.owner.warm("one")
+            let process = FlushedProcess(hostPid: setting.child.pid, inner: 7)
+            let carry = setting.directory + "/carry"
+            try Directories.make(carry)
+            let (_, sending) = try await setting.owner.cutting(to: "one") { maker in
+                kill(process.hostPid, SIGSTOP)
+                maker.prepare([process], directory: carry)
+                try await offload { try maker.cut([process], directory: carry) }
+            }
+            let cut = try await sending.finished().get()
+            #expect(replica.epoch == cut.epoch)
+            try expectEqual(setting, replica)
+            #expect(try await setting.owner.round()?.epoch == nil)
+            kill(process.hostPid, SIGCONT)
+            await setting.owner.stays(isReplica: true)
+            try await setting.owner.add("one", over: LocalLink(replica))
+            #expect(try await setting.owner.round()?.epoch == cut.epoch + 1)
+        }
+    }
+}
