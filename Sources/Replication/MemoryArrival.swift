@@ -17,7 +17,8 @@ package final class MemoryArrival: Sendable {
         self.events = events
         server = try PageServer(
             keeper: keeper,
-            sources: { pid in stores[pid].map { PageSource(store: $0, hot: hot[pid] ?? [], except: imaged[pid] ?? []) } },
+            sources: { pid in stores[pid].map { PageSource(store: $0, hot: hot[pid] ?? [], except: imaged[pid] ?? []) }
+            },
             onEvent: { out.yield($0) }
         )
     }

@@ -30,7 +30,7 @@ extension MemoryOwner {
 
     /// Brings a connected replica as near as rounds can: until what is left fits, or does not get less any more.
     package func warm(_ host: String) async throws -> Warmth {
-        return try await turns.whileAlone(around.user) {
+        try await turns.whileAlone(around.user) {
             guard let subscriber = subscribers[host] else { throw Self.notConnected(host) }
             let wasWarm = subscriber.epoch > 0
             var bytes: Int64 = 0

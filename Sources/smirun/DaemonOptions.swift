@@ -4,7 +4,12 @@ import Orchestrator
 
 /// Which daemon a command speaks to.
 struct DaemonOptions: ParsableArguments {
-    @Option(help: ArgumentHelp("The daemon's socket; $SMIRUN_SOCKET or /run/smirun/smirun.sock unless given.", visibility: .hidden))
+    @Option(
+        help: ArgumentHelp(
+            "The daemon's socket; $SMIRUN_SOCKET or /run/smirun/smirun.sock unless given.",
+            visibility: .hidden
+        )
+    )
     var socket: String?
 
     /// Path of the control socket.

@@ -4,7 +4,10 @@ import Orchestrator
 
 /// `smirun events [--follow] [USER]`.
 struct EventsCommand: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(commandName: "events", abstract: "Show what happened, oldest first.")
+    static let configuration = CommandConfiguration(
+        commandName: "events",
+        abstract: "Show what happened, oldest first."
+    )
 
     @Argument var user: String?
     @Flag(name: .shortAndLong, help: "Go on with what happens from now on.")

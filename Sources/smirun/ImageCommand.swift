@@ -47,7 +47,10 @@ struct ImageBuildCommand: AsyncParsableCommand {
 
 /// `smirun image import FILE`.
 struct ImageImportCommand: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(commandName: "import", abstract: "Take an erofs file in as an image.")
+    static let configuration = CommandConfiguration(
+        commandName: "import",
+        abstract: "Take an erofs file in as an image."
+    )
 
     @Argument var file: String
     @Option(help: "The image's name; the file's name without its ending unless given.")
@@ -88,7 +91,10 @@ struct ImageListCommand: AsyncParsableCommand {
 
 /// `smirun image rm IMAGE`.
 struct ImageRemoveCommand: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(commandName: "rm", abstract: "Remove an image that no machine uses.")
+    static let configuration = CommandConfiguration(
+        commandName: "rm",
+        abstract: "Remove an image that no machine uses."
+    )
 
     @Argument var image: String
     @OptionGroup var daemon: DaemonOptions

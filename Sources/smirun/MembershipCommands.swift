@@ -77,6 +77,8 @@ struct HostJoinCommand: AsyncParsableCommand {
             addresses: member.address,
             build: buildVersion
         )
-        print("\(membership.host.name) belongs to the cluster of \(membership.store.name); start it with `smirun daemon`")
+        print(
+            "\(membership.host.name) belongs to the cluster of \(membership.store.name); start it with `smirun daemon`"
+        )
     }
 }

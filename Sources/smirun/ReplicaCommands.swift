@@ -38,7 +38,10 @@ struct ReplicaRemoveCommand: AsyncParsableCommand {
 
 /// `smirun replica ls [USER]`.
 struct ReplicaListCommand: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(commandName: "ls", abstract: "Show replicas and how fresh they are.")
+    static let configuration = CommandConfiguration(
+        commandName: "ls",
+        abstract: "Show replicas and how fresh they are."
+    )
 
     @Argument(help: "The user; all unless given.")
     var user: String?

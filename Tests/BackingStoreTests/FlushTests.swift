@@ -104,7 +104,13 @@ struct MemoryFlushTests {
             let kind: MemoryFlush.Kind = round % 3 == 2 ? .cut : .live
             if kind == .cut { cgroup.freeze(true) }
             epoch += 1
-            let report = try flush.round(kind, processes: cgroup.pids.map { FlushedProcess(hostPid: $0, inner: $0) }, epoch: epoch, replicated: epoch - 1, emit: apply)
+            let report = try flush.round(
+                kind,
+                processes: cgroup.pids.map { FlushedProcess(hostPid: $0, inner: $0) },
+                epoch: epoch,
+                replicated: epoch - 1,
+                emit: apply
+            )
             wire += report.wireBytes
             pages += report.flushedPages
             for process in report.processes {
@@ -144,7 +150,12 @@ struct MemoryFlushTests {
         var last = FlushReport()
         for epoch in 1...8 as ClosedRange<UInt64> {
             usleep(100_000)
-            last = try flush.round(.live, processes: [FlushedProcess(hostPid: child, inner: child)], epoch: epoch, replicated: 0) { _ in }
+            last = try flush.round(
+                .live,
+                processes: [FlushedProcess(hostPid: child, inner: child)],
+                epoch: epoch,
+                replicated: 0
+            ) { _ in }
         }
         #expect(last.deferredPages >= 200)
         #expect(last.flushedPages < 100)
@@ -152,7 +163,12 @@ struct MemoryFlushTests {
         #expect(flush.hotSet(of: child, limit: 1000).count >= 200)
         kill(child, SIGSTOP)
         usleep(10_000)
-        let cut = try flush.round(.cut, processes: [FlushedProcess(hostPid: child, inner: child)], epoch: 9, replicated: 0) { _ in }
+        let cut = try flush.round(
+            .cut,
+            processes: [FlushedProcess(hostPid: child, inner: child)],
+            epoch: 9,
+            replicated: 0
+        ) { _ in }
         #expect(cut.flushedPages >= 200)
         #expect(cut.deferredPages == 0)
     }

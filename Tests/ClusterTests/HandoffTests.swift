@@ -10,10 +10,20 @@ struct HandoffTests {
     func everythingStays() async throws {
         try await ClusterFixture.with { cluster in
             let smirun = cluster.smirun
-            try await cluster.launch("alice", ["sh", "-c", "echo started; echo $$ > /pid; i=0; while :; do i=$((i+1)); echo $i > /count.new; mv /count.new /count; sleep 0.05; done"])
-            let look = "cat /proc/sys/kernel/random/boot_id; hostname; ip addr show eth0 | grep -o 'inet[6]* [^ ]*'; tr '\\0' ' ' < /proc/$(cat /pid)/cmdline"
+            try await cluster.launch(
+                "alice",
+                [
+                    "sh", "-c",
+                    "echo started; echo $$ > /pid; i=0; while :; do i=$((i+1)); echo $i > /count.new; mv /count.new /count; sleep 0.05; done",
+                ]
+            )
+            let look =
+                "cat /proc/sys/kernel/random/boot_id; hostname; ip addr show eth0 | grep -o 'inet[6]* [^ ]*'; tr '\\0' ' ' < /proc/$(cat /pid)/cmdline"
             let before = try await smirun.shell("alice", look)
-            _ = try await smirun.shell("alice", "mkdir -p /data/x; echo kept > /data/x/file; ln -s x /data/link; chmod 640 /data/x/file")
+            _ = try await smirun.shell(
+                "alice",
+                "mkdir -p /data/x; echo kept > /data/x/file; ln -s x /data/link; chmod 640 /data/x/file"
+            )
             let files = "cat /data/link/file; stat -c '%a %n' /data/x/file"
             let filesBefore = try await smirun.shell("alice", files)
             var clock = try #require(Double(try await smirun.shell("alice", "cut -d' ' -f1 /proc/uptime")))
@@ -45,7 +55,9 @@ struct HandoffTests {
             #expect(try await smirun.refused("handoff", "alice", "--ap", "nowhere").contains("nowhere"))
             #expect(try await smirun.refused("handoff", "bob", "--to", here).contains("bob"))
             #expect(try await smirun.refused("launch", "alice", "--image", "busybox").contains("exists"))
-            #expect(try await smirun.refused("launch", "Bad_Name", "--image", "busybox", status: 2).contains("user name"))
+            #expect(
+                try await smirun.refused("launch", "Bad_Name", "--image", "busybox", status: 2).contains("user name")
+            )
             #expect(try await smirun.refused("launch", "bob", "--image", "missing").contains("missing"))
             #expect(
                 try await smirun.refused("launch", "bob", "--image", "busybox", "--", "no-such-program", status: 127)
@@ -53,7 +65,10 @@ struct HandoffTests {
             )
             _ = try await smirun.refused("handoff", "alice", status: 2)
             _ = try await smirun.refused("nonsense", status: 2)
-            let left = try JSONDecoder().decode([Listed].self, from: Data(try await smirun.expect("ls", "-o", "json").utf8))
+            let left = try JSONDecoder().decode(
+                [Listed].self,
+                from: Data(try await smirun.expect("ls", "-o", "json").utf8)
+            )
             #expect(left.map(\.user) == ["alice"])
             try await smirun.expect("stop", "alice")
             #expect(try await smirun.refused("handoff", "alice", "--to", cluster.hosts[1]).contains("stopped"))
@@ -82,7 +97,8 @@ struct HandoffTests {
             #expect(failed.status == 7 && failed.output == "out\n" && failed.error == "err\n")
             #expect(try await smirun.run(["exec", "alice", "--", "sh", "-c", "kill -9 $$"]).status == 137)
             #expect(try await smirun.run(["exec", "alice", "--", "/no/such"]).status == 127)
-            let script = "i=0; while [ $i -lt 2000 ]; do i=$((i+1)); echo $i; [ $((i % 20)) = 0 ] && sleep 0.02; done; cat; exit 5"
+            let script =
+                "i=0; while [ $i -lt 2000 ]; do i=$((i+1)); echo $i; [ $((i % 20)) = 0 ] && sleep 0.02; done; cat; exit 5"
             async let running = smirun.run(["exec", "alice", "--", "sh", "-c", script], input: "the end\n")
             for round in 0..<4 {
                 try await smirun.handOff("alice", to: cluster.hosts[(round + 1) % 2])

@@ -35,7 +35,9 @@ struct MemoryMoveTests {
             let first = try await fresh(smirun, on: hosts[1])
             #expect(first.reason == "named")
             // Rounds go on: the epoch grows, and stays within reach.
-            _ = try await eventually("another epoch") { try await fresh(smirun, on: hosts[1]).epoch > first.epoch ? true : nil }
+            _ = try await eventually("another epoch") {
+                try await fresh(smirun, on: hosts[1]).epoch > first.epoch ? true : nil
+            }
             let report = try await smirun.handOff("alice", to: hosts[1])
             #expect(report.replica == "warm")
             // The host it came from holds one now.
@@ -43,7 +45,9 @@ struct MemoryMoveTests {
             #expect(previous.epoch >= first.epoch)
             try await smirun.expect("replica", "rm", "alice", hosts[0])
             let files = cluster.lab.layout.state + "/lab/" + hosts[0] + "/state/memory/alice"
-            _ = try await eventually("the files are gone") { FileManager.default.fileExists(atPath: files) ? nil : true }
+            _ = try await eventually("the files are gone") {
+                FileManager.default.fileExists(atPath: files) ? nil : true
+            }
             _ = try await progress(smirun, beyond: 0)
             #expect(try await smirun.refused("replica", "rm", "alice", hosts[0]).contains("no replica"))
             #expect(try await smirun.refused("replica", "add", "alice", hosts[1], status: 2).contains("runs on"))
@@ -67,7 +71,9 @@ struct MemoryMoveTests {
     private static func build() throws -> String {
         let source = "/" + #filePath.split(separator: "/").dropLast().joined(separator: "/") + "/Programs/checker.c"
         let program = "/tmp/smirun-checker-\(getpid())"
-        let built = try HelperCommand(["cc", "-static", "-O1", "-pthread", "-o", program, source]).run(timeout: .seconds(60))
+        let built = try HelperCommand(["cc", "-static", "-O1", "-pthread", "-o", program, source]).run(
+            timeout: .seconds(60)
+        )
         try #require(built.status == 0, "\(built.error)")
         return program
     }
@@ -75,7 +81,9 @@ struct MemoryMoveTests {
     /// Waits, with a limit, until the program has come further; it may not have found anything wrong.
     private func progress(_ smirun: Smirun, beyond steps: Int) async throws -> Int {
         try await eventually("the program goes on") {
-            let words = try await smirun.run(["exec", "alice", "--", "cat", "/checked"]).output.split(whereSeparator: \.isWhitespace)
+            let words = try await smirun.run(["exec", "alice", "--", "cat", "/checked"]).output.split(
+                whereSeparator: \.isWhitespace
+            )
             guard words.count == 2, let reached = Int(words[0]) else { return nil }
             try #require(words[1] == "0", "\(words[1]) pages were wrong")
             return reached > steps ? reached : nil

@@ -29,7 +29,10 @@ struct SessionMoveTests {
             let expected = Array(("ready\r\n" + (1...last).map { "\($0)\r\n" }.joined()).utf8)
             let same = zip(shown, expected).prefix { $0 == $1 }.count
             let around = String(decoding: shown.dropFirst(max(0, same - 20)).prefix(60), as: UTF8.self)
-            #expect(same == expected.count && same == shown.count, "byte \(same) of \(expected.count) is wrong: \(around)")
+            #expect(
+                same == expected.count && same == shown.count,
+                "byte \(same) of \(expected.count) is wrong: \(around)"
+            )
             let faults = "awk '$1 != NR { print NR; exit }' /typed; wc -l < /typed"
             #expect(try await smirun.shell("alice", faults) == "\(last)")
         }

@@ -128,7 +128,11 @@ final class FakeSandboxes: SandboxHosting {
     func stage(_ spec: SandboxSpec) async throws {
         try step("stage")
         let cut = world.copy(spec.user, on: host)
-        world.set(spec.user, on: host, .init(state: .staged, contents: cut?.contents ?? 0, hasCut: cut?.hasCut ?? false))
+        world.set(
+            spec.user,
+            on: host,
+            .init(state: .staged, contents: cut?.contents ?? 0, hasCut: cut?.hasCut ?? false)
+        )
     }
 
     func cutSink(_ user: String) async throws -> any ChunkSink {

@@ -55,9 +55,12 @@ struct HostAgentTests {
         #expect(try await cluster.handOff(to: "h1").note != nil)
     }
 
-    @Test("goes on at the source whichever step fails", arguments: [
-        "prepareCheckpoint@h1", "checkpoint@h1", "stage@h2", "upperSink@h2", "restore@h2",
-    ])
+    @Test(
+        "goes on at the source whichever step fails",
+        arguments: [
+            "prepareCheckpoint@h1", "checkpoint@h1", "stage@h2", "upperSink@h2", "restore@h2",
+        ]
+    )
     func failures(_ failing: String) async throws {
         let cluster = try await FakeCluster()
         _ = try await cluster.launch()

@@ -1,12 +1,12 @@
 #pragma once
 #include "smi_arenas.h"
-#include "smi_pty.h"
 #include "smi_checksum.h"
 #include "smi_delaylink.h"
 #include "smi_fdpass.h"
 #include "smi_inject.h"
 #include "smi_netns.h"
 #include "smi_pagemap.h"
+#include "smi_pty.h"
 #include "smi_sandbox.h"
 #include "smi_spawn.h"
 #include "smi_subreaper.h"

@@ -8,8 +8,8 @@ struct smi_sysctl {
     int optional; ///< non-zero: its absence is no error
 };
 
-/// Makes a network namespace, sets parameters in it and opens a NETLINK_ROUTE socket in it; the calling thread is back in
-/// its own namespace then. Returns the namespace's descriptor, which keeps it alive, or -errno.
+/// Makes a network namespace, sets parameters in it and opens a NETLINK_ROUTE socket in it; the calling thread is back
+/// in its own namespace then. Returns the namespace's descriptor, which keeps it alive, or -errno.
 int smi_netns_create(const struct smi_sysctl *_Nullable sysctls, size_t count, int *_Nonnull route_socket);
 
 /// A socket made inside a network namespace (on a thread of its own): a descriptor, or -errno.

@@ -80,7 +80,8 @@ package enum CriuPageImages {
                     result.append(old[next])
                     next += 1
                 }
-                let end = next < old.count ? min(range.upperBound, max(start, old[next].pages.lowerBound)) : range.upperBound
+                let end =
+                    next < old.count ? min(range.upperBound, max(start, old[next].pages.lowerBound)) : range.upperBound
                 if start < end { result.append(Run(pages: start..<end, offset: nil)) }
                 start = end
                 if start < range.upperBound { start = min(range.upperBound, old[next].pages.upperBound) }

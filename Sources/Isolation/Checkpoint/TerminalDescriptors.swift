@@ -66,7 +66,9 @@ struct TerminalDescriptors {
             return nil
         }
         let fields = text[text.index(after: close)...].split(separator: " ")
-        guard fields.count > 4, let number = Int32(fields[4]), number >> 8 & 0xfff == pseudoTerminals else { return nil }
+        guard fields.count > 4, let number = Int32(fields[4]), number >> 8 & 0xfff == pseudoTerminals else {
+            return nil
+        }
         return "/dev/pts/\(number & 0xff | number >> 12 & 0xfff00)"
     }
 

@@ -1,5 +1,5 @@
-import Glibc
 import GRPCCore
+import Glibc
 import Isolation
 import LinuxSystem
 import NIOCore

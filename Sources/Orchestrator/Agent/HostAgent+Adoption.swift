@@ -24,9 +24,7 @@ extension HostAgent {
         // Read before looking: what is committed to this host afterwards is not missing.
         let claimed = try await around.store.records(SMIRecord.self, prefix: SMIRecord.prefix)
         let found = try await around.sandboxes.survey()
-        for presence in found {
-            // An SMI that is arriving already has cleared away what was left of it.
-            guard (try? begin(presence.user, .adopting)) != nil else { continue }
+        for presence in found where (try? begin(presence.user, .adopting)) != nil {
             inBackground { [self] in
                 await self.adopt(presence)
                 await self.end(presence.user)

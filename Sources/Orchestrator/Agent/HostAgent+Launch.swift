@@ -150,7 +150,8 @@ extension HostAgent {
         OrchestratorError(
             .userExists,
             cause: "\(record.user) exists already, \(record.state.rawValue) on \(record.host)",
-            remedy: "attach to it with `smirun attach \(record.user)`, or remove it first with `smirun rm \(record.user)`"
+            remedy:
+                "attach to it with `smirun attach \(record.user)`, or remove it first with `smirun rm \(record.user)`"
         )
     }
 }

@@ -79,7 +79,9 @@ package final class RouteKeeper: SMIRoutes {
     ) async throws {
         let record = try decode(SMIRecord.self, entry.value)
         let before = known.updateValue(record, forKey: entry.key)
-        guard record.host != host, before?.host != record.host || before?.generation != record.generation else { return }
+        guard record.host != host, before?.host != record.host || before?.generation != record.generation else {
+            return
+        }
         if hosts[record.host] == nil, let entry = try await store.get(HostRecord.key(record.host)) {
             hosts[record.host] = try decode(HostRecord.self, entry.value)
         }

@@ -117,7 +117,9 @@ package struct PlanKeeper: ReplicaPlacement {
             _ = try await store.delete(ReplicaRecord.key(user, record.host), expect: .any)
         }
         for entry in plan.entries where entry.freshness == .live && entry.host != host {
-            guard (entry.startLiveIn ?? 0) <= seconds, !known.contains(where: { $0.host == entry.host }) else { continue }
+            guard (entry.startLiveIn ?? 0) <= seconds, !known.contains(where: { $0.host == entry.host }) else {
+                continue
+            }
             let record = ReplicaRecord(user: user, host: entry.host, reason: .predicted, since: secondsSince1970())
             try await store.write(ReplicaRecord.key(user, entry.host), record, expect: .any)
         }

@@ -8,7 +8,8 @@ import Orchestrator
 struct DemoCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "demo",
-        abstract: "A lab, a machine, a walk past three access points; checks that nothing is lost and prints the figures."
+        abstract:
+            "A lab, a machine, a walk past three access points; checks that nothing is lost and prints the figures."
     )
 
     @Flag(help: "Leave the lab and the machine up.")
@@ -74,7 +75,11 @@ struct Demo: Sendable {
         let (lab, plan) = (lab, try LabPlan(hosts: 3, spacing: 69, rate: LinkRate(parsing: rate), delay: 0))
         let status = try await offload { try lab.up(plan) }
         guard let first = status.hosts.first, let holder = first.holder else {
-            throw OrchestratorError(.daemonUnreachable, cause: "the lab has no hosts", remedy: "run `smirun lab status`")
+            throw OrchestratorError(
+                .daemonUnreachable,
+                cause: "the lab has no hosts",
+                remedy: "run `smirun lab status`"
+            )
         }
         let launched = try await launch(at: first.accessPoint)
         say("launched \(user) on \(launched.host) at \(launched.addresses.ipv4) in \(formatMs(launched.launchMs)) ms")
@@ -133,7 +138,11 @@ struct Demo: Sendable {
         let request = HandoffRequest(user: user, accessPoint: accessPoint)
         let report = try await daemon.stream(.handoff, request, as: HandoffProgress.self) { $0.report }
         guard let report else {
-            throw OrchestratorError(.handoffFailed, cause: "no report of the hand-off", remedy: "look at the daemons' logs")
+            throw OrchestratorError(
+                .handoffFailed,
+                cause: "no report of the hand-off",
+                remedy: "look at the daemons' logs"
+            )
         }
         return report
     }

@@ -1,4 +1,5 @@
-// Memory that checks itself: threads map, write, move, shrink, drop and fork, and know of every page what must be in it.
+// Memory that checks itself: threads map, write, move, shrink, drop and fork, and know of every page what must be in
+// it.
 //
 // checker THREADS FILE: writes "STEPS ERRORS" into FILE, by renaming, every 20 ms.
 #define _GNU_SOURCE
@@ -145,8 +146,8 @@ static void *work(void *argument) {
 static void last_words(int signal, siginfo_t *info, void *context) {
     ucontext_t *at = context;
     char text[160];
-    int length = snprintf(text, sizeof(text), "signal %d code %d address %p at %llx stack %llx\n", signal, info->si_code,
-                          info->si_addr, (unsigned long long)at->uc_mcontext.gregs[REG_RIP],
+    int length = snprintf(text, sizeof(text), "signal %d code %d address %p at %llx stack %llx\n", signal,
+                          info->si_code, info->si_addr, (unsigned long long)at->uc_mcontext.gregs[REG_RIP],
                           (unsigned long long)at->uc_mcontext.gregs[REG_RSP]);
     if (write(2, text, (size_t)length) < 0)
         _exit(3);
