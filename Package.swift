@@ -1,7 +1,9 @@
 // swift-tools-version: 6.1
 import PackageDescription
 
-/// Our own Swift is optimised in debug builds too: a debug build is what `make demo` and `make test` use, and the
+/// Our own Swift is optimised in debug builds too.
+///
+/// A debug build is what `make demo` and `make test` use, and the
 /// hand-off path and the predictor run in it. Dependencies stay as SwiftPM builds them.
 let ours: [SwiftSetting] = [
     .swiftLanguageMode(.v6),

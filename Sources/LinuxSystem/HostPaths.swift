@@ -8,7 +8,7 @@ package struct HostPaths: Codable, Sendable, Equatable {
     package var libexec: String
     /// Private prefix of CRIU and its loader; the system's own CRIU is used where it is new enough.
     package var criuPrefix: String
-    /// The part below every cgroup hierarchy that belongs to this host, e.g. `/smirun`.
+    /// The part below every cgroup hierarchy that belongs to this host, such as `/smirun`.
     package var cgroupRoot: String
 
     /// Paths of a host; the defaults are those of an installed system.

@@ -4,7 +4,7 @@ import Glibc
 ///
 /// Thrown by everything in `LinuxSystem`; the layer above adds cause and remedy in its own terms.
 package struct SyscallError: Error, Equatable, CustomStringConvertible {
-    /// The call's name as in section 2 of the manual, e.g. `mount`.
+    /// The call's name as in section 2 of the manual, such as `mount`.
     package let call: String
     /// The value of `errno` (errno(3)).
     package let code: Int32

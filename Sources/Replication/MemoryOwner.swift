@@ -61,8 +61,9 @@ package actor MemoryOwner {
     let journal: MemoryJournal
     let turns = UserLocks()
     var subscribers: [String: Subscriber] = [:]
-    /// A cut was made, and whether it is this host that goes on is not known yet. An epoch more, made here, would be of
-    /// another past than those of the next owner.
+    /// A cut was made, and whether it is this host that goes on is not known yet.
+    ///
+    /// An epoch more, made here, would be of another past than those of the next owner.
     var isLeaving = false
     /// Where a hand-off goes to: its stream is not given up, replica or not.
     private var destination: String?
@@ -292,7 +293,9 @@ package actor MemoryOwner {
         )
     }
 
-    /// Ends everything: the SMI does not run here any more. The backing files stay, as a replica.
+    /// Ends everything: the SMI does not run here any more.
+    ///
+    /// The backing files stay, as a replica.
     package func close() async {
         await turns.acquire(around.user)
         for subscriber in subscribers.values { subscriber.link.close() }

@@ -17,18 +17,18 @@ struct PageDeltaTests {
         codec: PageDelta.Codec = .zstd(level: 3)
     ) throws -> Int {
         let numbers = pages.keys.sorted()
-        let data = numbers.flatMap { pages[$0]! }
+        let data = numbers.flatMap { pages[$0] ?? [] }
         let frame = try data.withUnsafeBytes {
             try PageDelta.encode(
                 numbers,
-                $0.baseAddress!,
+                try #require($0.baseAddress),
                 from: sender,
                 baseEpoch: base,
                 parent: parents?.0,
                 codec: codec
             )
         }
-        for number in numbers { try sender.put(number, pages[number]!) }
+        for number in numbers { try sender.put(number, try #require(pages[number])) }
         let count = try frame.withUnsafeBytes { try PageDelta.apply($0, to: receiver, parent: parents?.1) }
         #expect(count == pages.count)
         return frame.count

@@ -33,7 +33,9 @@ struct PageServerTests {
             for i in words.indices { words[i] = page &* 1_000_003 &+ (page % 5 == 0 ? 0 : UInt64(i)) }
             var number = page
             try words.withUnsafeBytes { bytes in
-                _ = try withUnsafePointer(to: &number) { try store.put(.init(start: $0, count: 1), bytes.baseAddress!) }
+                _ = try withUnsafePointer(to: &number) {
+                    try store.put(.init(start: $0, count: 1), try #require(bytes.baseAddress))
+                }
             }
         }
         try store.commit(epoch: store.statistics.epoch + 1, durability: .process)

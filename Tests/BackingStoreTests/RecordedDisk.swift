@@ -78,12 +78,14 @@ final class RecordedDisk {
         guard let buffer, Int(offset) < bytes.count else { return 0 }
         let count = min(length, bytes.count - Int(offset))
         bytes.withUnsafeBytes { source in
-            buffer.copyMemory(from: source.baseAddress! + Int(offset), byteCount: count)
+            guard let start = source.baseAddress else { return }
+            buffer.copyMemory(from: start + Int(offset), byteCount: count)
         }
         return count
     }
 }
 
 private func disk(of context: UnsafeMutableRawPointer?) -> RecordedDisk {
-    Unmanaged<RecordedDisk>.fromOpaque(context!).takeUnretainedValue()
+    guard let context else { preconditionFailure("a disk's call without its disk") }
+    return Unmanaged<RecordedDisk>.fromOpaque(context).takeUnretainedValue()
 }

@@ -55,7 +55,7 @@ final class ScratchDirectory {
     init() throws {
         var template = Array("/tmp/smirun-backing-XXXXXX".utf8CString)
         guard mkdtemp(&template) != nil else { throw SyscallError("mkdtemp") }
-        path = template.withUnsafeBufferPointer { String(cString: $0.baseAddress!) }
+        path = String(decoding: template.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
     }
 
     func file(_ name: String) -> String { path + "/" + name }

@@ -93,7 +93,9 @@ extension SandboxHosting {
     }
 }
 
-/// Memory that travels beside CRIU's images. Both calls block the thread that CRIU is driven from.
+/// Memory that travels beside CRIU's images.
+///
+/// Both calls block the thread that CRIU is driven from.
 package struct CarriedCut: Sendable {
     /// Called before anything is stopped, with the processes and the directory that CRIU's preload library looks into.
     package var prepare: @Sendable ([NamespacedPid], String) -> Void
@@ -228,7 +230,7 @@ package struct NotMovable: Sendable, Equatable {
     /// pid inside the sandbox.
     package var pid: Int32
     package var name: String
-    /// e.g. `io_uring instance, descriptor 7`.
+    /// Such as `io_uring instance, descriptor 7`.
     package var reason: String
 
     /// A finding.

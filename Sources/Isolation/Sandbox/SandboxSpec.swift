@@ -1,6 +1,6 @@
 /// What one SMI's sandbox is made from, on whichever host: fixed for the SMI's life.
 package struct SandboxSpec: Codable, Sendable, Equatable {
-    /// The user; also the sandbox's host name. `[a-z][a-z0-9-]{0,31}`.
+    /// The user, `[a-z][a-z0-9-]{0,31}`; also the sandbox's host name.
     package var user: String
     /// Digest of the base image, `sha256:<64 hex digits>`.
     package var image: String
@@ -56,9 +56,9 @@ package struct ResourceLimits: Codable, Sendable, Equatable {
 package struct SandboxAddress: Codable, Sendable, Equatable {
     /// The SMI's index in the cluster.
     package var index: Int
-    /// e.g. `10.88.0.7`, used with prefix length 32.
+    /// Such as `10.88.0.7`, used with prefix length 32.
     package var ipv4: String
-    /// e.g. `fd53:4d49::7`, used with prefix length 128.
+    /// Such as `fd53:4d49::7`, used with prefix length 128.
     package var ipv6: String
 
     /// The addresses of one index.

@@ -15,7 +15,9 @@ package struct GeometryOdds {
 
     func odds(_ bucket: Int) -> Float { chosen[bucket] / offered[bucket] }
 
-    /// Row of the table. `cosine` is of the turn, below -2 where not known; `rank` of the distance, from 0.
+    /// Row of the table.
+    ///
+    /// `cosine` is of the turn, below -2 where not known; `rank` of the distance, from 0.
     static func bucket(cosine: Float, rank: Int, recency: Int, speed: Int) -> Int {
         let limits: [Float] = [0.92, 0.7, 0.38, 0, -0.38, -0.8, -2]
         var turn = 0

@@ -24,7 +24,7 @@ public struct Prediction: Sendable {
     public var user: String
     /// Where the user is.
     public var ap: String
-    /// Where the user was before; that host keeps its copy. Nil where not known.
+    /// Where the user was before; that host keeps its copy; nil where not known.
     public var previous: String?
     /// The time of the association, on the time line of `RoamingRecord.absoluteTime`.
     public var time: Double

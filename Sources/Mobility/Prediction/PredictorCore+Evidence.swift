@@ -19,7 +19,7 @@ struct CandidateList {
     let limit: Int
     var count = 0
 
-    /// Place of `ap`, which is added where it is new; -1 where there is no room. `isNew` tells.
+    /// Place of `ap`, which is added where it is new; -1 where there is no room; `isNew` tells.
     @inline(__always)
     mutating func place(_ ap: Int32) -> Int {
         let known = slots[Int(ap)]

@@ -41,7 +41,9 @@ extension PredictorCore {
         describeShared(track, totals, values + SampleLayout.shared)
     }
 
-    /// The features of relative position; the odds of the geometry stay in feature 11. Returns their sum.
+    /// The features of relative position; the odds of the geometry stay in feature 11.
+    ///
+    /// Returns their sum.
     private func describeGeometry(_ track: Track, _ place: Int) -> Float {
         let values = pool.values(place) + SampleLayout.own
         let numbers = pool.numbers(place)

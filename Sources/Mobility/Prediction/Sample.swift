@@ -155,7 +155,7 @@ final class Scratch {
     }
 }
 
-/// Which place of the list at hand an access point has; -1 for none. All -1 between predictions.
+/// Which place of the list at hand an access point has; -1 for none, and for all between predictions.
 final class SlotTable {
     // SAFETY: `capacity` entries, owned by this object; access points are below the count last given to `reserve`.
     private(set) var entries: UnsafeMutablePointer<Int16>

@@ -34,7 +34,7 @@ extension HostAgent {
         await around.memory?.sweep(running: Set(found.map(\.user)))
     }
 
-    /// Runs the adoption of one SMI again, e.g. where a committed hand-off did not resume.
+    /// Runs the adoption of one SMI again, such as where a committed hand-off did not resume.
     func recover(_ user: String) async {
         do {
             let found = try await around.sandboxes.survey()

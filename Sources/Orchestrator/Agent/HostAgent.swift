@@ -65,7 +65,7 @@ package actor HostAgent {
     /// Connections to smi-init that are being made: a freeze waits for them.
     var connecting: [String: Int] = [:]
     var connectWaiters: [String: [CheckedContinuation<Void, Never>]] = [:]
-    /// Work that outlives the request that began it, e.g. the end of a hand-off.
+    /// Work that outlives the request that began it, such as the end of a hand-off.
     private var background: [Int: Task<Void, Never>] = [:]
     private var nextBackground = 0
 

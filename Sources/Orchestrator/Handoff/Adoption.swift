@@ -23,6 +23,7 @@ package enum AdoptionDecision: Sendable, Equatable {
 ///   - host: The name of this host.
 ///   - processes: How many processes the sandbox's cgroup holds.
 ///   - hasCut: Whether the images of a whole cut are here.
+/// - Returns: What to do.
 package func decideAdoption(
     record: SMIRecord?,
     host: String,

@@ -51,6 +51,7 @@ package struct SourceDriver: Sendable {
     ///
     /// - Parameter onSuccess: Called once with the report as soon as the destination has said 'resumed', before the
     ///   source's copy is destroyed.
+    /// - Returns: The report.
     /// - Throws: `OrchestratorError` where the SMI stays on this host.
     package func run(onSuccess: @Sendable (HandoffReport) async -> Void) async throws -> HandoffReport {
         var run = SourceRun(driver: self)
