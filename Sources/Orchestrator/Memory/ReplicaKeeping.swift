@@ -45,7 +45,11 @@ final class ReplicaKeeping: Sendable {
         await settleReplicas()
         for await _ in pokes {
             while !Task.isCancelled {
-                let wanted = await wantedHosts()
+                // A store that does not answer says nothing of which replicas are wanted.
+                guard let wanted = try? await wantedHosts() else {
+                    try? await Task.sleep(for: .seconds(1))
+                    continue
+                }
                 await owner.keepOnly(Set(wanted.map(\.name)))
                 await connect(wanted)
                 guard !wanted.isEmpty else { break }
@@ -72,16 +76,12 @@ final class ReplicaKeeping: Sendable {
         }
     }
 
-    private func wantedHosts() async -> [HostRecord] {
-        guard
-            let records = try? await around.store.records(ReplicaRecord.self, prefix: ReplicaRecord.prefix(user))
-        else { return [] }
+    private func wantedHosts() async throws -> [HostRecord] {
         var hosts: [HostRecord] = []
-        for (record, _) in records where record.host != around.host {
-            guard let entry = try? await around.store.get(HostRecord.key(record.host)),
-                let host = try? decode(HostRecord.self, entry.value)
-            else { continue }
-            hosts.append(host)
+        for (record, _) in try await around.store.records(ReplicaRecord.self, prefix: ReplicaRecord.prefix(user))
+        where record.host != around.host {
+            guard let entry = try await around.store.get(HostRecord.key(record.host)) else { continue }
+            hosts.append(try decode(HostRecord.self, entry.value))
         }
         return hosts
     }
