@@ -6,18 +6,14 @@ import Synchronization
 package struct Warmth: Sendable {
     /// Whether the replica held an epoch when the hand-off began.
     package let wasWarm: Bool
-    package let rounds: Int
     /// Bytes sent while the SMI ran.
     package let bytes: Int64
-    /// What the cut is expected to carry, seconds on this link.
-    package let expectedSeconds: Double
 }
 
 /// What the cut carried.
 package struct MemoryCut: Sendable {
     package let epoch: UInt64
     package let bytes: Int64
-    package let pages: Int
 }
 
 extension MemoryOwner {
@@ -57,7 +53,7 @@ extension MemoryOwner {
                 let rate = await around.rates.rate(to: host)
                 let left = round.residual.pagesPerSecond * elapsed * round.residual.wireBytesPerPage / rate
                 if left <= Self.goal || left > last * 0.7 || rounds >= Self.mostRounds {
-                    return Warmth(wasWarm: wasWarm, rounds: rounds, bytes: bytes, expectedSeconds: left)
+                    return Warmth(wasWarm: wasWarm, bytes: bytes)
                 }
                 last = left
             }
@@ -72,11 +68,14 @@ extension MemoryOwner {
         to host: String,
         _ body: @escaping @Sendable (CutMaker) async throws -> Value
     ) async throws -> (Value, CutSending) {
-        guard let subscriber = subscribers[host] else { throw Self.notConnected(host) }
         return try await turns.whileAlone(around.user) {
+            // A background round may have come since the replica was warmed, and found it gone or behind.
+            guard let subscriber = subscribers[host], subscriber.epoch == journal.epoch else {
+                throw Self.notConnected(host)
+            }
             isLeaving = true
             await around.priority.beginCut(to: host)
-            let maker = CutMaker(journal: journal, rate: await around.rates.rate(to: host), base: subscriber.epoch)
+            let maker = CutMaker(journal: journal, rate: await around.rates.rate(to: host))
             let sending = CutSending(maker, over: subscriber.link)
             let priority = around.priority
             Task {
@@ -114,14 +113,12 @@ extension MemoryOwner {
 package final class CutMaker: Sendable {
     private let journal: MemoryJournal
     private let rate: Double
-    private let base: UInt64
     private let out: AsyncStream<EpochRound>.Continuation
     fileprivate let rounds: AsyncStream<EpochRound>
 
-    init(journal: MemoryJournal, rate: Double, base: UInt64) {
+    init(journal: MemoryJournal, rate: Double) {
         self.journal = journal
         self.rate = rate
-        self.base = base
         (rounds, out) = AsyncStream.makeStream()
     }
 
@@ -151,7 +148,7 @@ package final class CutSending: Sendable {
 
     init(_ maker: CutMaker, over link: any EpochLink) {
         task = Task {
-            var result = MemoryCut(epoch: 0, bytes: 0, pages: 0)
+            var result = MemoryCut(epoch: 0, bytes: 0)
             for await round in maker.rounds {
                 try await link.send(.begin(epoch: round.epoch, quick: true))
                 var bytes: Int64 = 0
@@ -160,7 +157,7 @@ package final class CutSending: Sendable {
                     try await link.send(message)
                 }
                 try await link.send(.end(epoch: round.epoch, processes: round.processes))
-                result = MemoryCut(epoch: round.epoch, bytes: result.bytes + bytes, pages: round.flushedPages)
+                result = MemoryCut(epoch: round.epoch, bytes: result.bytes + bytes)
             }
             return result
         }

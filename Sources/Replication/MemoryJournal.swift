@@ -72,8 +72,8 @@ final class MemoryJournal: Sendable {
             if kind == .cut {
                 for (process, inner) in zip(report.processes, report.inner) {
                     messages.append(.present(process: inner, pages: process.present ?? []))
-                    let hot = state.flush.hotSet(of: inner, limit: MemoryReplica.hotLimit).sorted()
-                    if !hot.isEmpty { messages.append(.hot(process: inner, pages: Self.runs(hot))) }
+                    let hot = state.flush.hotSet(of: inner, limit: MemoryReplica.hotLimit)
+                    if !hot.isEmpty { messages.append(.hot(process: inner, pages: hot)) }
                     // Without its file a process is dumped whole: slower, not wrong.
                     if let skips, let imaged = try? CarriedMemory.writeSkips(process, to: skips), !imaged.isEmpty {
                         messages.append(.imaged(process: inner, pages: imaged))
@@ -105,18 +105,6 @@ final class MemoryJournal: Sendable {
     /// Ends all tracking.
     func close() {
         state.withLock { $0.flush.tracker.detach() }
-    }
-
-    private static func runs(_ pages: [UInt64]) -> [Range<UInt64>] {
-        var result: [Range<UInt64>] = []
-        for page in pages {
-            if let last = result.last, last.upperBound == page {
-                result[result.count - 1] = last.lowerBound..<page + 1
-            } else {
-                result.append(page..<page + 1)
-            }
-        }
-        return result
     }
 }
 
@@ -173,13 +161,8 @@ struct ChangedPages: Sendable {
         while true {
             let pages = store.pages(from: from, limit: 4096)
             guard let last = pages.last else { return ranges }
-            for page in pages {
-                if let range = ranges.last, range.upperBound == page {
-                    ranges[ranges.count - 1] = range.lowerBound..<page + 1
-                } else {
-                    ranges.append(page..<page + 1)
-                }
-            }
+            // The last range may go on in this batch.
+            ranges = Array(ranges.dropLast()) + normalized((ranges.last.map { [$0] } ?? []) + pages.map { $0..<$0 + 1 })
             from = last + 1
         }
     }

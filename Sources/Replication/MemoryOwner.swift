@@ -68,7 +68,6 @@ package actor MemoryOwner {
     /// Where a hand-off goes to: its stream is not given up, replica or not.
     private var destination: String?
     private(set) var residual = Residual(pages: 0, wireBytesPerPage: 4096, pagesPerSecond: 0)
-    private(set) var lastRoundSeconds = 0.0
 
     /// An owner of the memory of a directory; `stores` and `epoch` are what this host holds of it already.
     package init(
@@ -186,12 +185,10 @@ package actor MemoryOwner {
         let processes = try await around.processes()
         let rate = await slowest()
         let journal = journal
-        let started = ContinuousClock.now
         let round = try await offload {
             try journal.round(kind, processes, limit: Self.roundLimit, link: rate)
         }
         residual = round.residual
-        lastRoundSeconds = seconds(ContinuousClock.now - started)
         return round
     }
 

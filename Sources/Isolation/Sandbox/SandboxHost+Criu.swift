@@ -93,8 +93,12 @@ extension SandboxHost {
                 service: service,
                 restart: { try self.startDumper(user, handle) },
                 onSeized: {
-                    try self.network.filter.setBlocked(true, spec.address)
-                    try memory?.take(cgroup.sandboxed(), carry)
+                    // The packet filter's commit waits for the kernel's readers, milliseconds; the processes are stopped.
+                    _ = try alongside {
+                        try self.network.filter.setBlocked(true, spec.address)
+                    } _: {
+                        try memory?.take(cgroup.sandboxed(), carry)
+                    }
                 },
                 onDumped: { try cgroup.freeze() }
             )
