@@ -55,6 +55,8 @@ package struct Daemon: Sendable {
 
         let greeting = Greeting(host: identity.host, build: build, cluster: identity.cluster)
         let memory = parts.memory
+        let agent = parts.agent
+        await memory.onLoss { await agent.endLost($0, cause: $1.cause) }
         let epochs = EpochService { try await memory.follow($0, $1) }
         var services: [any RegistrableRPCService] = [parts.peerService, epochs]
         if let owned { services.append(StoreService(owned)) }
@@ -170,7 +172,6 @@ struct DaemonParts {
         )
         self.agent = agent
         routes.unless { await agent.isHere($0) }
-        Task { await memory.onLoss { await agent.endLost($0, cause: $1.cause) } }
         let placement = PlanKeeper(
             host: membership.host.name,
             sandboxes: sandboxes,

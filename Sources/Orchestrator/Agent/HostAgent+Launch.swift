@@ -13,8 +13,6 @@ extension HostAgent {
         let digest = try await around.images.resolve(request.image)
         let record = try await reserve(request, digest: digest)
         let process: SandboxProcess
-        // What an earlier SMI of this name has left.
-        await around.memory?.forget(request.user)
         do {
             process = try await around.sandboxes.launch(record.spec)
         } catch {

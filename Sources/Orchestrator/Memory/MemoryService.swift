@@ -113,11 +113,13 @@ package actor MemoryService {
         var user = ""
         do {
             for try await message in messages {
-                if case .hello(let name, _, let image) = message, seat == nil {
+                if case .hello(let name, let generation, let image) = message, seat == nil {
                     user = name
+                    let owner = try await owner(of: user, generation: generation)
                     let taken = try await takeSeat(user)
                     (seat, stream) = (taken, await taken.begin())
-                    await fetch(image, of: user)
+                    let fetchImage = around.fetchImage
+                    Task { await fetchImage(image, owner) }
                 }
                 if case .forget = message {
                     await forgetReplica(user)
@@ -132,10 +134,15 @@ package actor MemoryService {
         await seat?.end(stream)
     }
 
-    private func fetch(_ image: String, of user: String) async {
-        guard let record = try? await around.store.record(of: user)?.record else { return }
-        let fetchImage = around.fetchImage
-        Task { await fetchImage(image, record.host) }
+    /// The host that owns an SMI; one that owned it before and does not know yet that it does no more is refused.
+    private func owner(of user: String, generation: UInt64) async throws -> String {
+        guard let record = try await around.store.record(of: user)?.record, generation >= record.generation else {
+            throw ReplicaError(
+                cause: "generation \(generation) of \(user) is of the past",
+                remedy: "nothing is to be done: its owner now keeps the replicas"
+            )
+        }
+        return record.host
     }
 
     private func takeSeat(_ user: String) async throws -> ReplicaSeat {
