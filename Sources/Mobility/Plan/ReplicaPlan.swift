@@ -82,7 +82,7 @@ public struct ReplicaPlan: Sendable, Hashable, Codable {
 /// What a plan is made from, besides the prediction.
 public struct ReplicaPlanInput: Sendable {
     /// What is known of a host that may hold replicas.
-    public struct Host: Sendable, Hashable {
+    public struct Host: Sendable, Hashable, Codable {
         /// Bytes per second that this SMI's replication may use on the way there.
         public var bytesPerSecond: Double
         /// Bytes that a replica may take there; nil: no limit.

@@ -4,23 +4,6 @@ import Mobility
 
 /// What replicating one SMI costs, as its owner measured it.
 package struct ReplicationFigures: Codable, Sendable, Equatable {
-    /// What is known of a host that holds a replica, or may.
-    package struct Host: Codable, Sendable, Equatable {
-        /// Bytes per second that this SMI's replication may use on the way there.
-        package var bytesPerSecond: Double
-        /// Bytes that a replica may take there; nil: no limit.
-        package var freeBytes: Int64?
-        /// Bytes still to be sent until the replica there is as fresh as the last epoch; nil where there is none.
-        package var behindBytes: Int64?
-
-        /// Figures of one host.
-        package init(bytesPerSecond: Double, freeBytes: Int64? = nil, behindBytes: Int64? = nil) {
-            self.bytesPerSecond = bytesPerSecond
-            self.freeBytes = freeBytes
-            self.behindBytes = behindBytes
-        }
-    }
-
     /// Size of the whole SMI as it would be sent to a host that has nothing of it.
     package var bytes: Int64
     /// Bytes per second that the SMI dirties; nil where not measured.
@@ -28,14 +11,14 @@ package struct ReplicationFigures: Codable, Sendable, Equatable {
     /// Bytes per second that all its replicas together may use on the owner's link; nil where not measured.
     package var linkBytesPerSecond: Double?
     /// Hosts about which more is known.
-    package var hosts: [String: Host]
+    package var hosts: [String: ReplicaPlanInput.Host]
 
     /// The figures of one SMI.
     package init(
         bytes: Int64,
         dirtyBytesPerSecond: Double? = nil,
         linkBytesPerSecond: Double? = nil,
-        hosts: [String: Host] = [:]
+        hosts: [String: ReplicaPlanInput.Host] = [:]
     ) {
         self.bytes = bytes
         self.dirtyBytesPerSecond = dirtyBytesPerSecond
@@ -80,7 +63,7 @@ package struct PlanKeeper: ReplicaPlacement {
         guard let processes = try? await sandboxes.processes(user), !processes.isEmpty else { return nil }
         var figures = ReplicationFigures(bytes: processes.reduce(0) { $0 + $1.rss })
         for status in await memory.status(user) where status.epoch > 0 {
-            figures.hosts[status.host] = ReplicationFigures.Host(
+            figures.hosts[status.host] = ReplicaPlanInput.Host(
                 bytesPerSecond: status.bytesPerSecond,
                 behindBytes: status.bytesBehind
             )

@@ -43,9 +43,7 @@ extension UserFollower {
             bytes: figures.bytes,
             dirtyBytesPerSecond: figures.dirtyBytesPerSecond ?? 0,
             linkBytesPerSecond: figures.linkBytesPerSecond ?? links[owner] ?? Self.assumedLink,
-            hosts: figures.hosts.mapValues {
-                .init(bytesPerSecond: $0.bytesPerSecond, freeBytes: $0.freeBytes, behindBytes: $0.behindBytes)
-            }
+            hosts: figures.hosts
         )
         let plan = planner.plan(prediction, map: map, input: input)
         let seconds = plan.entries.compactMap(\.replicationSeconds).max()
