@@ -170,7 +170,7 @@ extension smi_region {
 }
 
 /// The same pages as sorted, disjoint ranges.
-func normalized(_ ranges: [Range<UInt64>]) -> [Range<UInt64>] {
+package func normalized(_ ranges: [Range<UInt64>]) -> [Range<UInt64>] {
     var result: [Range<UInt64>] = []
     for range in ranges.sorted(by: { $0.lowerBound < $1.lowerBound }) {
         if let last = result.last, range.lowerBound <= last.upperBound {

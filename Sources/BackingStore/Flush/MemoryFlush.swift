@@ -115,9 +115,9 @@ package final class MemoryFlush {
         Dictionary(flows.values.map { ($0.inner, $0.store) }) { first, _ in first }.merging(inherited) { $1 }
     }
 
-    /// The pages that a restored process will want first.
-    package func hotSet(of inner: pid_t, limit: Int) -> [UInt64] {
-        flows.values.first { $0.inner == inner }?.heat.hotSet(limit: limit) ?? []
+    /// The pages that a restored process will want first, as sorted ranges.
+    package func hotSet(of inner: pid_t, limit: Int) -> [Range<UInt64>] {
+        normalized((flows.values.first { $0.inner == inner }?.heat.hotSet(limit: limit) ?? []).map { $0..<$0 + 1 })
     }
 
     /// One round over the given processes, committed as `epoch`.

@@ -133,12 +133,11 @@ struct LabFabric {
     /// Removes what is left of a host's link on the fabric's side, if anything.
     func disconnect(_ host: LabHost) throws(LabError) {
         let what = "removing the link of \(host.name)"
-        let removed = try during(what) { () throws(SyscallError) in
+        let result = try during(what) { () throws(SyscallError) in
             try command(fabric, ["ip", "link", "del", "dev", host.port]).run()
         }
         // The kernel takes it away by itself, at a time of its own, when the network namespace at its other end has gone.
-        guard removed.status != 0, !removed.error.contains("Cannot find device") else { return }
-        try run(inside: fabric, ["ip", "link", "del", "dev", host.port], what)
+        if !result.error.contains("Cannot find device") { try check(result, what) }
     }
 
     private func command(_ target: ProcessIdentity, _ argv: [String]) -> HelperCommand {
@@ -167,7 +166,10 @@ struct LabFabric {
     }
 
     private func check(_ run: HelperRun, _ doing: String) throws(LabError) {
-        let result = try during(doing) { () throws(SyscallError) in try run.finish() }
+        try check(during(doing) { () throws(SyscallError) in try run.finish() }, doing)
+    }
+
+    private func check(_ result: HelperResult, _ doing: String) throws(LabError) {
         if result.status == 0 && !result.timedOut { return }
         throw LabError(
             .hostUnsuitable,
