@@ -46,15 +46,15 @@ struct CriuPageInTests {
         return nil
     }
 
-    /// The preload library's part under test, alone.
+    /// The preload library, built as the product's is.
     private func buildPreload(_ scratch: ScratchDirectory) throws -> String {
         let root = "/" + #filePath.split(separator: "/").dropLast(3).joined(separator: "/")
+        let sources = root + "/Sources/CCriuPreload"
         let library = scratch.file("carry.so")
-        let status = try TestPrograms.run([
-            "/usr/bin/cc", "-O1", "-std=gnu17", "-fPIC", "-fvisibility=hidden", "-shared",
-            "-I\(root)/Sources/CCriuPreload", "-o", library, "\(root)/Tests/BackingStoreTests/Programs/carry_entry.c",
-            "\(root)/Sources/CCriuPreload/skip_carried.c", "\(root)/Sources/CCriuPreload/limits.c",
-        ])
+        let files = Directories.entries(of: sources).filter { $0.hasSuffix(".c") }.map { sources + "/" + $0 }
+        let status = try TestPrograms.run(
+            ["/usr/bin/cc", "-O1", "-std=gnu17", "-fPIC", "-fvisibility=hidden", "-shared", "-o", library] + files
+        )
         try #require(status == 0)
         return library
     }

@@ -103,9 +103,13 @@ struct DirtyTrackingTests {
     @Test("A stopped process is read whole, and tracked once it runs again; its signals and calls go on")
     func stopped() throws {
         let child = try TestPrograms.spawn(["/bin/sh", "-c", "trap 'exit 7' TERM; while :; do sleep 0.01; done"])
-        usleep(50_000)
+        // Once it has a child, its trap is set.
+        let children = "/proc/\(child)/task/\(child)/children"
+        let deadline = ContinuousClock.now + .seconds(10)
+        while try FileContents.string(of: children).isEmpty { try #require(ContinuousClock.now < deadline) }
+        var change: Int32 = 0
         kill(child, SIGSTOP)
-        usleep(20_000)
+        #expect(waitpid(child, &change, WUNTRACED) == child)
         let tracker = DirtyTracker()
         tracker.attach([child])
         for _ in 0..<2 {
@@ -114,7 +118,7 @@ struct DirtyTrackingTests {
             #expect(round.dirtyPages > 20)
         }
         kill(child, SIGCONT)
-        usleep(20_000)
+        #expect(waitpid(child, &change, WCONTINUED) == child)
         #expect(tracker.scan().first?.isTracked == true)
         #expect(tracker.scan().first.map { $0.dirtyPages < 60 } == true)
         kill(child, SIGTERM)
