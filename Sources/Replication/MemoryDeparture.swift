@@ -68,7 +68,7 @@ extension MemoryOwner {
         to host: String,
         _ body: @escaping @Sendable (CutMaker) async throws -> Value
     ) async throws -> (Value, CutSending) {
-        return try await turns.whileAlone(around.user) {
+        try await turns.whileAlone(around.user) {
             // A background round may have come since the replica was warmed, and found it gone or behind.
             guard let subscriber = subscribers[host], subscriber.epoch == journal.epoch else {
                 throw Self.notConnected(host)
