@@ -15,8 +15,10 @@ struct ClusterRefusalTests {
             try await cluster.launch("alice", ["sh", "-c", Self.counting])
             try await offload { try lab.killHost(host) }
             let before = try await HostTraces(of: cluster)
+            let asked = ContinuousClock.now
             #expect(try await smirun.refused("handoff", "alice", "--to", host, "--wait").contains(host))
             #expect(try await smirun.refused("launch", "bob", "--image", "busybox", "--host", host).contains(host))
+            #expect(ContinuousClock.now - asked < .seconds(10), "a host that is down keeps nobody waiting")
             #expect(try await smirun.expect("host", "ls", "-o", "json").contains("\"state\":\"down\""))
             try await goesOn(smirun)
             try await HostTraces.expect(cluster, asBefore: before, "refusals of a host that is down")

@@ -114,7 +114,8 @@ package struct ControlDispatcher: Sendable {
     }
 
     private func forward(_ method: ControlMethod, _ json: [UInt8], to host: HostRecord) async throws -> [UInt8] {
-        try await agent.around.peers.call(method, json, at: host, timeout: .seconds(60))
+        try await agent.reach(host)
+        return try await agent.around.peers.call(method, json, at: host, timeout: .seconds(60))
     }
 
     /// Answers one request with any number of documents.
@@ -143,6 +144,7 @@ package struct ControlDispatcher: Sendable {
         }
         guard forwarded || record.host == agent.host else {
             let owner = try await owner(of: record)
+            try await agent.reach(owner)
             return try await agent.around.peers.stream(.handoff, json, at: owner, send)
         }
         let report = try await agent.handOff(request) { step in

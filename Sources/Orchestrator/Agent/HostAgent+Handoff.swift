@@ -21,11 +21,27 @@ extension HostAgent {
         }
         try begin(user, .leaving)
         do {
+            try await reach(destination)
             if request.dryRun { return try await rehearse(record, to: destination) }
             return try await move(record, revision: revision, to: destination, progress: progress)
         } catch {
             end(user)
             throw error
+        }
+    }
+
+    /// Has a host's daemon give a sign of life: one that is down is named in two seconds, before anything has begun.
+    ///
+    /// A connection that was made when the host was up says nothing for much longer.
+    func reach(_ host: HostRecord) async throws {
+        do {
+            _ = try await around.peers.pid(of: host, timeout: .seconds(2))
+        } catch let error as OrchestratorError where error.code != .version {
+            throw OrchestratorError(
+                .hostDown,
+                cause: "host \(host.name) does not answer: \(error.cause)",
+                remedy: "`smirun host ls` shows which hosts are up; look at that host's daemon and the link to it"
+            )
         }
     }
 
@@ -60,7 +76,6 @@ extension HostAgent {
 
     private func rehearse(_ record: SMIRecord, to destination: HostRecord) async throws -> HandoffReport {
         defer { end(record.user) }
-        _ = try await around.peers.pid(of: destination, timeout: .seconds(2))
         let blockers = try await around.sandboxes.preflight(record.user)
         if let first = blockers.first {
             throw OrchestratorError(

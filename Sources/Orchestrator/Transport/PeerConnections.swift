@@ -41,7 +41,7 @@ package actor PeerConnections {
         }
         let slot = slots[host].flatMap { $0.address == address ? $0 : nil } ?? open(host, at: address)
         do {
-            let connection = try await slot.opening.value
+            let connection = try await Self.opened(slot.opening)
             if !connection.isBroken { return connection }
         } catch {
             forget(host, slot.id)
@@ -54,7 +54,7 @@ package actor PeerConnections {
         }
         let again = slots[host].flatMap { $0.address == address ? $0 : nil } ?? open(host, at: address)
         do {
-            return try await again.opening.value
+            return try await Self.opened(again.opening)
         } catch {
             forget(host, again.id)
             throw OrchestratorError(error, calling: "host \(host)")
@@ -98,6 +98,13 @@ package actor PeerConnections {
         )
         slots[host] = slot
         return slot
+    }
+
+    /// Waits for a connection as long as the caller does; others may go on waiting for it.
+    private static func opened(_ opening: Task<PeerConnection, any Error>) async throws -> PeerConnection {
+        let first = FirstResult<PeerConnection>()
+        Task { first.resolve((await opening.result).mapError { OrchestratorError(wrapping: $0) }) }
+        return try await first.value()
     }
 
     private func forget(_ host: String, _ id: Int) {
