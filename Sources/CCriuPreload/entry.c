@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "preload.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -71,14 +72,28 @@ EXPORTED int ioctl(int fd, unsigned long request, ...) {
     return (int)with_errno(result);
 }
 
-// CRIU opens a process's smaps with this.
+// CRIU opens a process's smaps, and its images, with this.
 EXPORTED int openat64(int directory, const char *path, int flags, ...) {
     va_list arguments;
     va_start(arguments, flags);
     long mode = va_arg(arguments, int);
     va_end(arguments);
     int fd = preload_open_smaps(directory, path);
-    return fd >= 0 ? fd : (int)with_errno(preload_syscall(SYS_openat, directory, (long)path, flags, mode, 0, 0));
+    if (fd < 0)
+        fd = (int)with_errno(preload_syscall(SYS_openat, directory, (long)path, flags, mode, 0, 0));
+    if (fd >= 0 && (flags & O_ACCMODE) == O_RDONLY)
+        preload_note_image(path, fd);
+    return fd;
+}
+
+// A restored zombie ends with this (zombies.c); nothing of CRIU's waits for the end of such a process.
+EXPORTED void exit(int status) {
+    int wanted = preload_exit_status(status);
+    if (wanted != status)
+        preload_syscall(SYS_exit_group, wanted, 0, 0, 0, 0, 0);
+    void (*libc_exit)(int) = (void (*)(int))dlsym(RTLD_NEXT, "exit");
+    libc_exit(status);
+    __builtin_unreachable();
 }
 
 // Only what a restore may do with its tasks is changed (gate.c). The kernel returns peeked data through the pointer.

@@ -25,3 +25,8 @@ void preload_gate_pass(long request);
 int preload_answer_scan(int fd, unsigned long request, void *argument, long *result);
 // A descriptor in the place of /proc/PID/smaps (opened as "smaps" in that directory), or -1 to open the real one.
 int preload_open_smaps(int directory, const char *path);
+
+// zombies.c: looks into an image that was opened; and the status that a process that CRIU ends with `status` is to end
+// with.
+void preload_note_image(const char *path, int fd);
+int preload_exit_status(int status);
