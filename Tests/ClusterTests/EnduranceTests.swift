@@ -23,6 +23,8 @@ struct EnduranceTests {
             for round in 1...50 {
                 try await smirun.handOff("alice", to: cluster.hosts[round % 2])
                 if round == 10 || round == 50 {
+                    // All pages are in, and the host that was left follows again.
+                    _ = try await smirun.freshReplica(of: "alice", on: cluster.hosts[(round + 1) % 2])
                     let traces = try await Traces(of: cluster)
                     if let before = early.first {
                         #expect(traces.descriptors == before.descriptors)

@@ -101,4 +101,13 @@ struct Smirun: Sendable {
         let output = try await expect("handoff", user, "--to", host, "--wait", "-o", "json", at: location)
         return try JSONDecoder().decode(HandoffReport.self, from: Data(output.utf8))
     }
+
+    /// Waits until a host holds a replica of an SMI that keeps up with it.
+    func freshReplica(of user: String, on host: String) async throws -> ReplicaView {
+        try await eventually("a fresh replica of \(user) on \(host)") {
+            let listed = try await expect("replica", "ls", user, "-o", "json")
+            let replicas = try JSONDecoder().decode([ReplicaView].self, from: Data(listed.utf8))
+            return replicas.first { $0.host == host && $0.connected && $0.epoch > 0 && $0.epochsBehind <= 1 }
+        }
+    }
 }

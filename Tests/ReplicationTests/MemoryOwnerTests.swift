@@ -47,7 +47,8 @@ struct MemoryOwnerTests {
     private func with(_ body: (Setting) async throws -> Void) async throws {
         let directory = "/tmp/smirun-replication-\(getpid())-\(UInt32.random(in: 0 ... .max))"
         try Directories.make(directory)
-        let script = "x=$(head -c 3000000 /dev/urandom | od -An -x); while :; do y=$y.; sleep 0.01; done"
+        let ready = directory + "/ready"
+        let script = "x=$(head -c 3000000 /dev/urandom | od -An -x); : > \(ready); while :; do y=$y.; sleep 0.01; done"
         let child = try SpawnRequest("/bin/sh", arguments: ["sh", "-c", script]).start()
         defer {
             try? child.signal(SIGKILL)
@@ -67,7 +68,11 @@ struct MemoryOwnerTests {
             ),
             directory: directory + "/owner"
         )
-        try await Task.sleep(for: .milliseconds(300))
+        let deadline = ContinuousClock.now + .seconds(30)
+        while access(ready, F_OK) != 0 {
+            try #require(ContinuousClock.now < deadline, "the shell has not filled its memory")
+            try await Task.sleep(for: .milliseconds(5))
+        }
         try await body(Setting(directory: directory, child: child, owner: owner))
         await owner.close()
     }
