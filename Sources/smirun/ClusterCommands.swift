@@ -38,7 +38,7 @@ struct AccessPointCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "ap",
         abstract: "The access points and the hosts that serve them.",
-        subcommands: [AccessPointListCommand.self, AccessPointImportCommand.self]
+        subcommands: [AccessPointListCommand.self, AccessPointImportCommand.self, AccessPointCountsCommand.self]
     )
 }
 
@@ -62,6 +62,24 @@ struct AccessPointListCommand: AsyncParsableCommand {
         if let x = point.x, let y = point.y { return "\(x), \(y) m" }
         if let latitude = point.lat, let longitude = point.lon { return "\(latitude), \(longitude)" }
         return "-"
+    }
+}
+
+/// `smirun ap counts`.
+struct AccessPointCountsCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "counts",
+        abstract: "Show what this host's event sources have taken in, merged and dropped since its daemon started."
+    )
+
+    @OptionGroup var output: OutputOptions
+    @OptionGroup var daemon: DaemonOptions
+
+    func run() async throws {
+        let counts = try await daemon.call(.roamingCounts, Nothing(), as: [String: Int].self)
+        if output.format == .json { return try printJSON(counts) }
+        let seen = counts.filter { $0.value > 0 || output.format == .wide }.sorted { $0.key < $1.key }
+        printTable(["WHAT", "COUNT"], seen.map { [$0.key, "\($0.value)"] })
     }
 }
 

@@ -95,6 +95,8 @@ struct RoamTests {
             #expect(try await smirun.refused("roam", "--replay", trace, "--speed", "0").contains("line 5"))
             #expect(try await smirun.refused("roam", "--replay", "/no/such").contains("/no/such"))
             #expect(try await smirun.refused("roam", "alice", "ap9").contains("no access point ap9"))
+            let counts = try await smirun.expect("ap", "counts", "-o", "json")
+            #expect(counts.contains("\"unknown_access_points\":0") && counts.contains("\"events\":"), "\(counts)")
             #expect(try await smirun.refused("roam", "bob", "ap1").contains("bob"))
             #expect(
                 try await smirun.refused("roam", "alice", "ap1", "--at", "99999999999", status: 2).contains(

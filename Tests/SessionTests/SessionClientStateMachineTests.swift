@@ -57,6 +57,18 @@ import Testing
         #expect(machine.on(.connected) == [.sendResume(session: 5, output: 100, error: 7, nil)])
     }
 
+    @Test func endsWhereTheMachineHasSentLessThanArrived() {
+        for (output, error) in [(UInt64(99), UInt64(7)), (100, 6)] {
+            var machine = openedMachine()
+            _ = machine.on(.data(.output, offset: 0, count: 100))
+            _ = machine.on(.data(.error, offset: 0, count: 7))
+            _ = machine.on(.disconnected)
+            _ = machine.on(.connected)
+            let text = "smi-init has sent less output than arrived"
+            #expect(machine.on(opened(output: output, error: error)) == [.finish(.refused(.breach, message: text))])
+        }
+    }
+
     @Test func acknowledgesOutputOnlyOnceItIsWritten() {
         var machine = openedMachine()
         #expect(machine.on(.data(.output, offset: 0, count: 100)) == [.deliver(.output, skip: 0, count: 100)])

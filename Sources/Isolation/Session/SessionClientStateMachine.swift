@@ -127,6 +127,11 @@ package struct SessionClientStateMachine: Sendable {
         guard isFirst || (opened.inputReceived >= inputAcknowledged && opened.inputReceived <= inputRead) else {
             return finish(.refused(.breach, message: "smi-init has other input than was sent"))
         }
+        // An SMI that went back to an earlier epoch may have sent less than has arrived here.
+        let starts: [(SessionStream, UInt64)] = [(.output, opened.outputStart), (.error, opened.errorStart)]
+        guard starts.allSatisfy({ $1 >= outputs[$0]?.received ?? 0 }) else {
+            return finish(.refused(.breach, message: "smi-init has sent less output than arrived"))
+        }
         link = .open
         session = opened.session
         var effects: [SessionEffect] = []

@@ -50,6 +50,7 @@ package struct ControlDispatcher: Sendable {
             return try await aboutUser(method, json, forwarded: forwarded)
         case .roam: return try encode(await roaming.roam(decode(RoamRequest.self, json)))
         case .roamingEvents: return try encode(roaming.take(decode([RoamingEvent].self, json)))
+        case .roamingCounts: return try encode(roaming.counts)
         case .replicationFigures:
             return try encode(await placement.figures(of: decode(UserRequest.self, json).user))
         case .placeReplicas:

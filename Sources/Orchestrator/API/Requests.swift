@@ -19,6 +19,7 @@ package enum ControlMethod: String, Sendable, CaseIterable {
     case imageInUse = "image-in-use"
     case roam
     case roamingEvents = "roaming-events"
+    case roamingCounts = "roaming-counts"
     case replicationFigures = "replication-figures"
     case placeReplicas = "place-replicas"
     case addReplica = "add-replica"

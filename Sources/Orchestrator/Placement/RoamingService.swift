@@ -139,6 +139,9 @@ package final class RoamingService: Sendable {
         return events.firstIndex { !sources.current.offer($0) } ?? events.count
     }
 
+    /// How often each thing happened to what this host's event sources took in, since the daemon started.
+    package var counts: [String: Int] { sources.current.counts }
+
     // MARK: - smirun roam
 
     /// Takes an association that a command tells of, or passes it on to the host that decides.
