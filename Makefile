@@ -52,9 +52,9 @@ bench: setup-test helpers
 	@scripts/stage "release build" $(SWIFT_BUILD) --product smirun
 	@scripts/bench "$(BIN)/smirun"
 
-# Suites that need a machine of their own, or that are not reliable yet.
+# Suites that need a machine of their own.
 stress: build-tests
-	@swift test --skip-build --no-parallel --filter 'PageServerTests|CriuPageInTests|Flood'
+	@swift test --skip-build --no-parallel --filter 'Flood'
 
 format:
 	@swift format --in-place --recursive --parallel Package.swift Sources Tests

@@ -37,4 +37,19 @@ struct PageExtentsTests {
         }
         #expect(left.isEmpty)
     }
+
+    @Test("News of what a move has left does not take away what another thread has moved there since")
+    func unmapAfterMove() {
+        var extents = PageExtents(pages: 0..<20)
+        extents.move(0..<4, to: 100)
+        extents.move(8..<12, to: 0)
+        extents.unmap(0..<4)
+        #expect(extents.source(of: 0) == 8)
+        #expect(extents.left == [8..<12])
+        // The news of one move is one.
+        extents.unmap(0..<4)
+        #expect(extents.source(of: 0) == nil)
+        extents.unmap(9..<10)
+        #expect(extents.left == [8..<12])
+    }
 }

@@ -15,6 +15,13 @@ enum TestPrograms {
         return output
     }
 
+    /// Keeps files that whoever started the tests has left open from the programs: CRIU would have to dump them.
+    private static let withholdInherited: Void = {
+        for name in Directories.entries(of: "/proc/self/fd") {
+            if let number = Int32(name), number > 2 { _ = fcntl(number, F_SETFD, FD_CLOEXEC) }
+        }
+    }()
+
     /// Starts a program; the caller ends and reaps it.
     static func spawn(_ arguments: [String], newSession: Bool = false) throws -> pid_t {
         var pid: pid_t = 0
@@ -31,6 +38,7 @@ enum TestPrograms {
             Int16(POSIX_SPAWN_SETSIGMASK) | (newSession ? 0x80 : Int16(POSIX_SPAWN_SETPGROUP))
         )
         defer { posix_spawnattr_destroy(&attributes) }
+        _ = withholdInherited
         let result = posix_spawn(&pid, arguments[0], nil, &attributes, cArguments, environ)
         guard result == 0 else { throw SyscallError("posix_spawn", code: result, subject: arguments[0]) }
         return pid

@@ -14,6 +14,8 @@ struct PageExtents: Sendable, Equatable {
 
     /// In order of address, disjoint.
     private(set) var extents: [Extent] = []
+    /// What mremap has moved away from, until the kernel says that it was unmapped there.
+    private(set) var left: [Range<UInt64>] = []
 
     /// The given page numbers (ascending), each served from itself.
     init(pages: some Sequence<UInt64>) {
@@ -85,10 +87,23 @@ struct PageExtents: Sendable, Equatable {
         return removed
     }
 
+    /// Takes out a range that was unmapped, unless it is the one that a move has left.
+    ///
+    /// The kernel tells of that one after the move, when another thread may have moved pages of its own to the same
+    /// address, and may have been heard of already.
+    mutating func unmap(_ range: Range<UInt64>) {
+        if let i = left.firstIndex(of: range) {
+            left.remove(at: i)
+        } else {
+            remove(range)
+        }
+    }
+
     /// Moves pages to another address, as mremap does; what was at the new address is gone.
     mutating func move(_ range: Range<UInt64>, to start: UInt64) {
         let moved = remove(range)
         remove(start..<start + UInt64(range.count))
+        left.append(range)
         for extent in moved {
             let place = start + (extent.start - range.lowerBound)
             extents.insert(

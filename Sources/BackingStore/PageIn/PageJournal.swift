@@ -18,6 +18,7 @@ final class PageJournal: @unchecked Sendable {
     /// One change, in page numbers.
     enum Change: Equatable {
         case removed(Range<UInt64>)
+        case unmapped(Range<UInt64>)
         case moved(Range<UInt64>, to: UInt64)
     }
 
@@ -62,6 +63,8 @@ final class PageJournal: @unchecked Sendable {
             (entry[0], entry[1], entry[2], entry[3]) = (1, range.lowerBound, range.upperBound, 0)
         case .moved(let range, let start):
             (entry[0], entry[1], entry[2], entry[3]) = (2, range.lowerBound, range.upperBound, start)
+        case .unmapped(let range):
+            (entry[0], entry[1], entry[2], entry[3]) = (3, range.lowerBound, range.upperBound, 0)
         }
         words[1] += 1
     }
@@ -70,7 +73,11 @@ final class PageJournal: @unchecked Sendable {
         (0..<min(Int(words[1]), Self.capacity)).map { i in
             let entry = words + 2 + i * Self.entryWords
             let range = entry[1]..<max(entry[1], entry[2])
-            return entry[0] == 1 ? .removed(range) : .moved(range, to: entry[3])
+            switch entry[0] {
+            case 1: return .removed(range)
+            case 2: return .moved(range, to: entry[3])
+            default: return .unmapped(range)
+            }
         }
     }
 

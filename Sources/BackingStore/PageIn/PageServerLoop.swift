@@ -23,6 +23,15 @@ final class PageServerLoop: @unchecked Sendable {
     var isStopping = false
     private var connections: [Connection] = []
     private var spaces: [ServedSpace] = []
+    /// What is waited for: commands, the listening socket, `connections`, `spaces`; empty where these have changed.
+    private var polled: [pollfd] = []
+    /// The space whose turn it is to be pushed into.
+    private var turn = 0
+    /// Something has happened to a space that may have to be reported.
+    private var isUnsettled = false
+    /// When a fault was answered last: pushes are short for a while, as the next one waits behind them.
+    private var lastFault = ContinuousClock.now - .seconds(1)
+    private static let faultsLinger = Duration.milliseconds(2)
     private var completed: Set<UInt64> = []
     private var nextId = UInt64.random(in: 0..<1 << 60)
 
@@ -62,10 +71,11 @@ final class PageServerLoop: @unchecked Sendable {
 
     fileprivate func run() {
         while !isStopping {
-            wait()
-            for space in spaces { drain(space) }
-            for space in spaces where space.hasWork { space.push() }
-            settle()
+            for space in wait() { drain(space) }
+            // What an event delays does not announce itself again.
+            for space in spaces where space.isDelayed { space.retryEvents() }
+            push()
+            if isUnsettled { settle() }
         }
         spaces = []
         connections = []
@@ -74,31 +84,56 @@ final class PageServerLoop: @unchecked Sendable {
         ended.store(true, ordering: .releasing)
     }
 
-    /// Waits for something to do, unless there are pages to push.
-    private func wait() {
-        var polled = [pollfd(fd: control.eventfd.raw, events: Int16(POLLIN), revents: 0)]
-        polled.append(pollfd(fd: listening?.raw ?? -1, events: Int16(POLLIN), revents: 0))
-        polled += connections.map { pollfd(fd: $0.socket.raw, events: Int16(POLLIN), revents: 0) }
-        polled += spaces.map { pollfd(fd: $0.userfault.raw, events: Int16(POLLIN), revents: 0) }
-        let busy = spaces.contains { $0.hasWork }
-        guard poll(&polled, nfds_t(polled.count), busy ? 0 : -1) > 0 else { return }
-        let ready = connections.enumerated().filter { polled[2 + $0.offset].revents != 0 }.map(\.element)
-        if polled[0].revents != 0 { control.run() }
-        if polled[1].revents != 0 { accept() }
-        for connection in ready { receive(connection) }
+    /// Waits for something to do, unless there are pages to push; returns the spaces with faults or events.
+    private func wait() -> [ServedSpace] {
+        if polled.isEmpty {
+            polled = [pollfd(fd: control.eventfd.raw, events: Int16(POLLIN), revents: 0)]
+            polled.append(pollfd(fd: listening?.raw ?? -1, events: Int16(POLLIN), revents: 0))
+            polled += connections.map { pollfd(fd: $0.socket.raw, events: Int16(POLLIN), revents: 0) }
+            polled += spaces.map { pollfd(fd: $0.userfault.raw, events: Int16(POLLIN), revents: 0) }
+        }
+        let isBusy = spaces.contains { $0.hasWork }
+        let patience: Int32 = isBusy ? 0 : spaces.contains { $0.isDelayed } ? 1 : -1
+        guard poll(&polled, nfds_t(polled.count), patience) > 0 else { return [] }
+        let others = 2 + connections.count
+        let ready = spaces.indices.filter { polled[others + $0].revents != 0 }.map { spaces[$0] }
+        guard polled[..<others].contains(where: { $0.revents != 0 }) else { return ready }
+        let readable = connections.enumerated().filter { polled[2 + $0.offset].revents != 0 }.map(\.element)
+        let (isCommanded, isCalled) = (polled[0].revents != 0, polled[1].revents != 0)
+        isUnsettled = true
+        polled = []
+        if isCommanded { control.run() }
+        if isCalled { accept() }
+        for connection in readable { receive(connection) }
+        return ready
     }
 
     private func drain(_ space: ServedSpace) {
+        isUnsettled = true
         do {
-            try space.drainEvents { parent, userfault in try self.adopt(childOf: parent, userfault) }
-            space.retryEvents()
+            let faults = try space.drainEvents { parent, userfault in try self.adopt(childOf: parent, userfault) }
+            if faults > 0 { lastFault = .now }
         } catch {
             onEvent(.failed(PageInError(pid: space.pid, page: nil, cause: "\(error)")))
         }
     }
 
+    /// Copies pages into one of the spaces: between two pushes the faults of all of them are looked at.
+    private func push() {
+        for _ in spaces.indices {
+            turn = (turn + 1) % spaces.count
+            let space = spaces[turn]
+            guard space.hasWork else { continue }
+            let areFaultsRecent = ContinuousClock.now - lastFault < Self.faultsLinger
+            space.push(limit: areFaultsRecent ? ServedSpace.shortBatch : ServedSpace.batch)
+            if !space.hasWork { isUnsettled = true }
+            return
+        }
+    }
+
     /// Reports what has changed, and forgets processes that have gone.
     private func settle() {
+        isUnsettled = false
         for space in spaces {
             if let failure = space.takeFailure() { onEvent(.failed(failure)) }
             if space.isRestored, space.extents.isEmpty, !space.isGone, completed.insert(space.id).inserted {
@@ -109,7 +144,9 @@ final class PageServerLoop: @unchecked Sendable {
                 onEvent(.gone(pid: space.pid))
             }
         }
+        guard spaces.contains(where: \.isGone) else { return }
         spaces.removeAll { $0.isGone }
+        polled = []
     }
 
     // MARK: CRIU's connection
@@ -180,11 +217,14 @@ final class PageServerLoop: @unchecked Sendable {
             extents: extents
         )
         spaces.append(space)
+        polled = []
         return space
     }
 
     private func adopt(childOf parent: ServedSpace, _ userfault: Descriptor) throws {
         let journal = try parent.journal.copy()
+        // The parent alone will hear of what its moves have left.
+        for range in parent.extents.left { journal.note(.unmapped(range)) }
         let extents = PageExtents(pages: parent.source.pages)
         let child = try add(parent.pid, userfault, parent.source, journal, extents)
         child.isTracking = parent.isTracking

@@ -9,6 +9,8 @@ import LinuxSystem
 final class ServedSpace {
     /// Pages copied at a time between two looks at the faults.
     static let batch: UInt64 = 32
+    /// The same while there are faults.
+    static let shortBatch: UInt64 = 4
 
     let id: UInt64
     let pid: pid_t
@@ -18,7 +20,14 @@ final class ServedSpace {
     private(set) var extents: PageExtents
     private var hot: ArraySlice<UInt64>
     private var cursor: UInt64 = 0
+    /// The page behind one that was faulted on, which may be wanted next.
+    private var near: UInt64?
+    /// Faults on pages that have yet to arrive from the source.
     private var waiting: [UInt64] = []
+    /// Faults that an event stands in front of: the kernel copies nothing until it has been read and its thread has run.
+    private var delayed: [UInt64] = []
+    /// Whether faults are to be tried again soon.
+    var isDelayed: Bool { !delayed.isEmpty && !isGone }
     /// Pages are write-protected as they come in, so that tracking sees what the process writes.
     var isTracking = false
     /// CRIU has restored everything.
@@ -56,6 +65,7 @@ final class ServedSpace {
         switch change {
         case .removed(let range): extents.remove(range)
         case .moved(let range, let start): extents.move(range, to: start)
+        case .unmapped(let range): extents.unmap(range)
         }
     }
 
@@ -78,7 +88,10 @@ final class ServedSpace {
     // MARK: events
 
     /// Reads and answers what the process waits for; a child made by fork is returned for the server to take up.
-    func drainEvents(makeChild: (ServedSpace, Descriptor) throws -> Void) throws {
+    ///
+    /// Returns how many faults there were.
+    func drainEvents(makeChild: (ServedSpace, Descriptor) throws -> Void) throws -> Int {
+        var faults = 0
         while !isGone {
             var event = smi_uffd_event()
             journal.beginEvent()
@@ -87,16 +100,19 @@ final class ServedSpace {
                 // A fault that is never answered is asked again by whoever takes over; nothing is in doubt.
                 journal.endEvent()
                 resolve(event.start / 4096)
+                near = event.start / 4096 + 1
+                faults += 1
                 continue
             }
             if result == 1 { try handle(event, makeChild) }
             journal.endEvent()
-            if result == 0 { return }
+            if result == 0 { return faults }
             guard result == 1 else {
                 isGone = true
-                return
+                return faults
             }
         }
+        return faults
     }
 
     private func handle(_ event: smi_uffd_event, _ makeChild: (ServedSpace, Descriptor) throws -> Void) throws {
@@ -106,6 +122,8 @@ final class ServedSpace {
         case SMI_UFFD_REMAP.rawValue:
             let first = event.start / 4096
             note(.moved(first..<first + event.length / 4096, to: event.end / 4096))
+        case SMI_UFFD_UNMAP.rawValue:
+            note(.unmapped(event.start / 4096..<event.end / 4096))
         default:
             note(.removed(event.start / 4096..<event.end / 4096))
         }
@@ -134,7 +152,7 @@ final class ServedSpace {
         // There already, or no longer mapped: the thread looks again.
         case -Int64(EEXIST), -Int64(ENOENT): smi_uffd_wake(userfault.raw, page * 4096, 4096)
         // Events wait in front: they may move or drop this very page.
-        case -Int64(EAGAIN): waiting.append(page)
+        case -Int64(EAGAIN): delayed.append(page)
         case -Int64(ESRCH): isGone = true
         default: break
         }
@@ -148,11 +166,11 @@ final class ServedSpace {
         for page in pages { resolve(page) }
     }
 
-    /// The same for faults that only waited for an event in front of them to be read.
+    /// The same for faults that only waited for an event in front of them.
     func retryEvents() {
-        let pages = waiting.filter { page in extents.source(of: page).map { !source.isLate($0) } ?? true }
-        guard !pages.isEmpty else { return }
-        waiting.removeAll(where: pages.contains)
+        guard !delayed.isEmpty else { return }
+        let pages = delayed
+        delayed.removeAll()
         for page in pages { resolve(page) }
     }
 
@@ -177,12 +195,21 @@ final class ServedSpace {
 
     // MARK: pushing
 
-    /// Copies the next pages in: hot ones first, then the rest in order of address.
-    func push() {
-        guard let run = nextRun() else { return }
-        for i in 0..<Int(run.count) where !read(run.source + UInt64(i), i) { return }
+    /// Copies the next pages in, at most `limit`: those behind a fault, then hot ones, then the rest in order of address.
+    func push(limit: UInt64) {
+        var left = limit
+        while left > 0, !isGone, failure == nil, let run = runBehindFault(limit: left) ?? nextRun(limit: left) {
+            left -= run.count
+            guard push(run) else { return }
+        }
+    }
+
+    /// Copies pages in; false where no more can be pushed now.
+    private func push(_ run: PageExtents.Extent) -> Bool {
+        for i in 0..<Int(run.count) where !read(run.source + UInt64(i), i) { return false }
         var done: UInt64 = 0
         var piece = run.count
+        var refusals = 0
         while done < run.count {
             piece = min(piece, run.count - done)
             let result = smi_uffd_copy(
@@ -194,25 +221,45 @@ final class ServedSpace {
                 1
             )
             switch result {
-            case 1...: done += UInt64(result) / 4096
-            case -Int64(EEXIST): done += 1
-            // One copy stays within one mapping: go on page by page. A page outside any will never be asked for.
+            case 1...:
+                done += UInt64(result) / 4096
+                refusals = 0
+            case -Int64(EEXIST):
+                done += 1
+                refusals = 0
+            // One copy stays within one mapping: go on page by page. A page outside any will never be asked for; but one
+            // that mremap was moving just then is refused like it, and only asked again its event stands in front.
             case -Int64(ENOENT), -Int64(EINVAL):
-                done += piece == 1 ? 1 : 0
+                refusals = piece == 1 ? refusals + 1 : 0
                 piece = 1
+                guard refusals == 2 else { continue }
+                done += 1
+                refusals = 0
             case -Int64(ESRCH):
                 isGone = true
-                return
+                return false
             // EAGAIN: an event waits to be read, and decides about these pages.
             default:
                 extents.remove(run.start..<run.start + done)
-                return
+                return false
             }
         }
         extents.remove(run.start..<run.start + run.count)
+        return true
     }
 
-    private func nextRun() -> PageExtents.Extent? {
+    /// The pages behind the last fault, once: they are likely to be wanted next.
+    private func runBehindFault(limit: UInt64) -> PageExtents.Extent? {
+        guard let page = near else { return nil }
+        near = nil
+        guard let run = extents.run(from: page, limit: limit), run.start == page, !source.isLate(run.source) else {
+            return nil
+        }
+        let ready = (0..<run.count).prefix { !source.isLate(run.source + $0) }.count
+        return PageExtents.Extent(start: page, count: UInt64(ready), source: run.source)
+    }
+
+    private func nextRun(limit: UInt64) -> PageExtents.Extent? {
         while let page = hot.popFirst() {
             if let stored = extents.source(of: page), !source.isLate(stored) {
                 return PageExtents.Extent(start: page, count: 1, source: stored)
@@ -220,7 +267,7 @@ final class ServedSpace {
         }
         var wrapped = false
         while true {
-            guard var run = extents.run(from: cursor, limit: Self.batch) else {
+            guard var run = extents.run(from: cursor, limit: limit) else {
                 if wrapped {
                     isStalled = true
                     return nil
