@@ -253,7 +253,8 @@ static ssize_t apply_body(smi_ps *ps, smi_ps *parent, const struct pd_header *he
     return result == SMI_PS_OK ? (ssize_t)header->count : result;
 }
 
-ssize_t smi_pd_apply(smi_ps *ps, smi_ps *parent, const void *frame, size_t length, struct smi_ps_error *error) {
+ssize_t smi_pd_apply(smi_ps *ps, smi_ps *parent, const void *frame, size_t length, uint64_t *pages,
+                     struct smi_ps_error *error) {
     struct pd_header header;
     if (length < sizeof(header))
         return ps_fail(error, SMI_PS_TRUNCATED, ~0ull, length);
@@ -272,6 +273,8 @@ ssize_t smi_pd_apply(smi_ps *ps, smi_ps *parent, const void *frame, size_t lengt
     uint64_t *numbers = malloc(header.count * sizeof(*numbers));
     ssize_t result = body && data && numbers ? apply_body(ps, parent, &header, wire, body, numbers, data, error)
                                              : ps_fail(error, SMI_PS_NOMEM, ~0ull, 0);
+    if (pages && result > 0)
+        memcpy(pages, numbers, (size_t)result * sizeof(*numbers));
     free(body), free(data), free(numbers);
     return result;
 }

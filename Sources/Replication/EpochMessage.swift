@@ -29,6 +29,14 @@ package enum EpochMessage: Sendable, Equatable {
     case behind(epoch: UInt64, cause: String)
     /// Owner: nobody needs this replica any more.
     case forget
+    /// Owner: pages that the epoch lacks in their newest version; they follow as the next epoch.
+    ///
+    /// Replica, before `welcome`: what it lacks still.
+    case late(process: Int32, pages: [Range<UInt64>])
+    /// Replica: late pages that the process waits for.
+    case wanted(process: Int32, pages: [Range<UInt64>])
+    /// Replica: the oldest frame of late pages that it had not said this about is in.
+    case took(epoch: UInt64)
 }
 
 /// A message that makes no sense: a peer of another version, or damage.
@@ -46,7 +54,7 @@ extension EpochMessage {
     /// Longest text in a message, bytes.
     private static let longestText = 4096
 
-    private enum Kind: UInt8 {
+    fileprivate enum Kind: UInt8 {
         case hello = 1
         case welcome = 2
         case begin = 3
@@ -58,6 +66,9 @@ extension EpochMessage {
         case forget = 9
         case hot = 10
         case imaged = 11
+        case late = 12
+        case wanted = 13
+        case took = 14
     }
 
     /// The message as bytes.
@@ -81,18 +92,14 @@ extension EpochMessage {
             writer.number(UInt64(process))
             writer.number(UInt64(parent ?? 0))
             writer.bytes += bytes
-        case .present(let process, let pages):
-            writer.start(Kind.present.rawValue, reserving: pages.count * 4 + 16)
-            writer.number(UInt64(process))
-            writer.ranges(pages)
-        case .hot(let process, let pages):
-            writer.start(Kind.hot.rawValue, reserving: pages.count * 4 + 16)
-            writer.number(UInt64(process))
-            writer.ranges(pages)
-        case .imaged(let process, let pages):
-            writer.start(Kind.imaged.rawValue, reserving: pages.count * 4 + 16)
-            writer.number(UInt64(process))
-            writer.ranges(pages)
+        case .present(let process, let pages): writer.pages(.present, process, pages)
+        case .hot(let process, let pages): writer.pages(.hot, process, pages)
+        case .imaged(let process, let pages): writer.pages(.imaged, process, pages)
+        case .late(let process, let pages): writer.pages(.late, process, pages)
+        case .wanted(let process, let pages): writer.pages(.wanted, process, pages)
+        case .took(let epoch):
+            writer.start(Kind.took.rawValue)
+            writer.number(epoch)
         case .end(let epoch, let processes):
             writer.start(Kind.end.rawValue)
             writer.number(epoch)
@@ -146,6 +153,9 @@ extension EpochMessage {
         case .whole: self = .whole(epoch: try reader.number())
         case .behind: self = .behind(epoch: try reader.number(), cause: try reader.text(limit: Self.longestText))
         case .forget: self = .forget
+        case .late: self = .late(process: try reader.process(), pages: try reader.ranges())
+        case .wanted: self = .wanted(process: try reader.process(), pages: try reader.ranges())
+        case .took: self = .took(epoch: try reader.number())
         }
         try reader.finish()
     }
@@ -167,6 +177,12 @@ private struct EpochWriter {
             rest >>= 7
         }
         bytes.append(UInt8(rest))
+    }
+
+    mutating func pages(_ kind: EpochMessage.Kind, _ process: Int32, _ pages: [Range<UInt64>]) {
+        start(kind.rawValue, reserving: pages.count * 4 + 16)
+        number(UInt64(process))
+        ranges(pages)
     }
 
     mutating func text(_ value: String) {

@@ -1,26 +1,74 @@
 import BackingStore
 import LinuxSystem
+import Synchronization
 
 /// The memory of an SMI that is being restored on this host: its pages come in from the replica that is here.
 package final class MemoryArrival: Sendable {
+    /// How long late pages may stay away before the SMI is given back to the host that has all of them.
+    package static let patience = Duration.seconds(60)
+
+    /// What happens while pages come in.
+    private enum Event {
+        case served(PageServer.Event)
+        /// The last late page has come.
+        case whole
+        /// No late page has come for too long.
+        case stalled
+    }
+
     private let replica: MemoryReplica
     private let server: PageServer
-    private let events: AsyncStream<PageServer.Event>
+    private let events: AsyncStream<Event>
+    private let happen: AsyncStream<Event>.Continuation
+    private let late: LatePages
 
     /// Prepares to serve the pages of a replica; `keeper` keeps faults waiting if this process dies.
     package init(_ replica: MemoryReplica, keeper: PageKeeper?) throws {
         self.replica = replica
-        let stores = replica.stores
-        let hot = replica.hot
-        let imaged = replica.imaged
-        let (events, out) = AsyncStream<PageServer.Event>.makeStream()
+        let late = LatePages()
+        self.late = late
+        let served = replica.serve { late.arrived($0, $1) }
+        // The page server asks again for a process that an earlier one served, and forked children share theirs.
+        let sources = served.stores.map { pid, store in
+            let source = PageSource(
+                store: store,
+                hot: served.hot[pid] ?? [],
+                except: served.imaged[pid] ?? [],
+                late: served.late[pid] ?? [],
+                onWanted: { late.want(pid, $0) }
+            )
+            return (pid, source)
+        }
+        let sourceOf = Dictionary(uniqueKeysWithValues: sources)
+        let (events, out) = AsyncStream<Event>.makeStream()
         self.events = events
-        server = try PageServer(
+        happen = out
+        let server = try PageServer(
             keeper: keeper,
-            sources: { pid in stores[pid].map { PageSource(store: $0, hot: hot[pid] ?? [], except: imaged[pid] ?? []) }
-            },
-            onEvent: { out.yield($0) }
+            sources: { sourceOf[$0] },
+            onEvent: { out.yield(.served($0)) }
         )
+        self.server = server
+        late.onArrival { process, pages in
+            sourceOf[process]?.arrived(pages)
+            server.wake()
+        }
+    }
+
+    /// Whether pages of its epoch have yet to come from the host that the SMI came from.
+    package var isLacking: Bool { replica.isLacking }
+
+    /// How late pages came.
+    package var figures: LateFigures { late.figures }
+
+    /// From now on `tell` gets what is to be said to that host; what it may not have heard is said again.
+    package func ask(_ tell: @escaping @Sendable (EpochMessage) -> Void) {
+        late.ask(tell)
+    }
+
+    /// The epoch with the late pages is whole.
+    package func becameWhole() {
+        happen.yield(.whole)
     }
 
     /// The epoch that the pages are of.
@@ -54,10 +102,16 @@ package final class MemoryArrival: Sendable {
     ///
     /// - Throws: `ReplicaError` where pages cannot be served: the processes wait for them and must be ended.
     package func allIn() async throws {
+        let clock = watch()
+        defer { clock.cancel() }
         for await event in events {
-            if case .failed(let error) = event { throw Self.unservable("\(error)") }
+            switch event {
+            case .served(.failed(let error)): throw Self.unservable("\(error)")
             // Before CRIU's end mark its processes may still be on their way here.
-            if case .restored = event { isRestored.set() }
+            case .served(.restored): isRestored.set()
+            case .stalled where replica.isLacking: throw Self.unservable("no late page came for \(Self.patience)")
+            default: break
+            }
             if try await isIn() { return }
         }
         throw Self.unservable("the page server has ended")
@@ -73,8 +127,19 @@ package final class MemoryArrival: Sendable {
 
     private let isRestored = Flag()
 
+    /// Says so where no late page comes for too long.
+    private func watch() -> Task<Void, Never> {
+        let (late, out) = (late, happen)
+        late.touch()
+        return Task {
+            while (try? await Task.sleep(for: .seconds(1))) != nil {
+                if late.silence > Self.patience { out.yield(.stalled) }
+            }
+        }
+    }
+
     private func isIn() async throws -> Bool {
-        guard isRestored.isSet else { return false }
+        guard isRestored.isSet, !replica.isLacking else { return false }
         let left = await server.pagesLeft()
         guard left.values.allSatisfy({ $0 == 0 }) else { return false }
         for pid in left.keys { server.finish(pid) }

@@ -8,64 +8,29 @@ package struct Warmth: Sendable {
     package let wasWarm: Bool
     /// Bytes sent while the SMI ran.
     package let bytes: Int64
+    /// How the cut's memory travels.
+    package let mode: CutMode
 }
 
 /// What the cut carried.
 package struct MemoryCut: Sendable {
     package let epoch: UInt64
     package let bytes: Int64
+    /// What it has left for afterwards.
+    package var latePages: [Int32: [Range<UInt64>]] = [:]
+    /// Pages that the processes will want first.
+    package var hotPages: [Int32: [Range<UInt64>]] = [:]
 }
 
 extension MemoryOwner {
-    /// Most rounds that are made for a hand-off after the replica has caught up.
-    private static let mostRounds = 8
-    /// How often a replica may not take an epoch in, before it is given up.
-    private static let mostRefusals = 3
-    /// Memory's part of the freeze that rounds aim at, seconds.
-    private static let goal = 0.005
-
-    /// Brings a connected replica as near as rounds can: until what is left fits, or does not get less any more.
-    package func warm(_ host: String) async throws -> Warmth {
-        try await turns.whileAlone(around.user) {
-            guard let subscriber = subscribers[host] else { throw Self.notConnected(host) }
-            let wasWarm = subscriber.epoch > 0
-            var bytes: Int64 = 0
-            var rounds = 0
-            var last = Double.infinity
-            var refusals = 0
-            while true {
-                try Task.checkCancellation()
-                let started = ContinuousClock.now
-                let round = try await flush(.last)
-                await deliver(round, .handoff)
-                await catchUp(host, .handoff)
-                guard let reached = subscribers[host]?.epoch else { throw Self.notConnected(host) }
-                guard reached == round.epoch else {
-                    refusals += 1
-                    guard refusals < Self.mostRefusals else { throw Self.refused(host) }
-                    continue
-                }
-                bytes += Int64(round.wireBytes)
-                rounds += 1
-                if round.deferredPages > 0 { continue }
-                // What a program writes while a round is made and sent is the next round's work.
-                let elapsed = seconds(ContinuousClock.now - started)
-                let rate = await around.rates.rate(to: host)
-                let left = round.residual.pagesPerSecond * elapsed * round.residual.wireBytesPerPage / rate
-                if left <= Self.goal || left > last * 0.7 || rounds >= Self.mostRounds {
-                    return Warmth(wasWarm: wasWarm, bytes: bytes)
-                }
-                last = left
-            }
-        }
-    }
-
     /// Lets `body` freeze the SMI and call `CutMaker.cut` while no round runs; returns what it returns.
     ///
     /// The frames leave for `host` while `body` goes on. Where it fails, they are of no consequence: the replica then
-    /// holds one more whole epoch. The stream is used for nothing else afterwards.
+    /// holds one more whole epoch. The stream is used for nothing else afterwards, but for the pages that a `late` cut
+    /// leaves.
     package func cutting<Value: Sendable>(
         to host: String,
+        late: Bool = false,
         _ body: @escaping @Sendable (CutMaker) async throws -> Value
     ) async throws -> (Value, CutSending) {
         try await turns.whileAlone(around.user) {
@@ -75,7 +40,7 @@ extension MemoryOwner {
             }
             isLeaving = true
             await around.priority.beginCut(to: host)
-            let maker = CutMaker(journal: journal, rate: await around.rates.rate(to: host))
+            let maker = CutMaker(journal: journal, kind: late ? .lateCut : .cut, rate: await around.rates.rate(to: host))
             let sending = CutSending(maker, over: subscriber.link)
             let priority = around.priority
             Task {
@@ -94,14 +59,14 @@ extension MemoryOwner {
         }
     }
 
-    private static func refused(_ host: String) -> ReplicaError {
+    static func refused(_ host: String) -> ReplicaError {
         ReplicaError(
             cause: "host \(host) does not take the SMI's memory in",
             remedy: "look at its daemon's log; it may be out of disk space"
         )
     }
 
-    private static func notConnected(_ host: String) -> ReplicaError {
+    static func notConnected(_ host: String) -> ReplicaError {
         ReplicaError(
             cause: "the stream of epochs to host \(host) is broken",
             remedy: "check the link between the hosts, then try again"
@@ -112,18 +77,21 @@ extension MemoryOwner {
 /// Makes the cut's rounds, on CRIU's thread, while the processes are stopped.
 package final class CutMaker: Sendable {
     private let journal: MemoryJournal
+    private let kind: MemoryFlush.Kind
     private let rate: Double
     private let out: AsyncStream<EpochRound>.Continuation
     fileprivate let rounds: AsyncStream<EpochRound>
 
-    init(journal: MemoryJournal, rate: Double) {
+    init(journal: MemoryJournal, kind: MemoryFlush.Kind, rate: Double) {
         self.journal = journal
+        self.kind = kind
         self.rate = rate
         (rounds, out) = AsyncStream.makeStream()
     }
 
     /// Keeps copies of what a dump needs to know of the processes' mappings: before the freeze.
     package func prepare(_ processes: [FlushedProcess], directory: String) {
+        journal.prepareCut(processes)
         // A process without its copy is dumped whole.
         for process in processes { try? CarriedMemory.copySmaps(of: process.hostPid, to: directory) }
     }
@@ -132,7 +100,7 @@ package final class CutMaker: Sendable {
     ///
     /// Blocks. May be called again where a dump is tried again.
     package func cut(_ processes: [FlushedProcess], directory: String) throws {
-        let round = try journal.round(.cut, processes, limit: .max, link: rate, skips: directory)
+        let round = try journal.round(kind, processes, limit: .max, link: rate, skips: directory)
         out.yield(round)
     }
 
@@ -157,7 +125,12 @@ package final class CutSending: Sendable {
                     try await link.send(message)
                 }
                 try await link.send(.end(epoch: round.epoch, processes: round.processes))
-                result = MemoryCut(epoch: round.epoch, bytes: result.bytes + bytes)
+                result = MemoryCut(
+                    epoch: round.epoch,
+                    bytes: result.bytes + bytes,
+                    latePages: round.late,
+                    hotPages: round.hot
+                )
             }
             return result
         }

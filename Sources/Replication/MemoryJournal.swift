@@ -17,6 +17,11 @@ package struct EpochRound: Sendable {
     /// Pages that the round found written.
     package let writtenPages: Int
     package let wireBytes: Int
+    /// Pages that a hand-off's first rounds have yet to bring across.
+    package let owedPages: Int
+    /// Pages that a late cut has left, and those that the processes will want first.
+    package let late: [Int32: [Range<UInt64>]]
+    package let hot: [Int32: [Range<UInt64>]]
     package let residual: Residual
 }
 
@@ -25,9 +30,11 @@ final class MemoryJournal: Sendable {
     private struct State {
         let flush: MemoryFlush
         var epoch: UInt64
+        /// Hot pages as they were before the freeze, in which there is no time to look.
+        var hot: [Int32: [Range<UInt64>]] = [:]
     }
 
-    private let directory: EpochDirectory
+    let directory: EpochDirectory
     private let state: Mutex<State>
 
     /// Goes on with what an earlier owner, or this host as a replica, has left in a directory.
@@ -42,6 +49,21 @@ final class MemoryJournal: Sendable {
     /// Goes on with a number above one that some replica has seen elsewhere: numbers only grow.
     func skip(to epoch: UInt64) {
         state.withLock { $0.epoch = max($0.epoch, epoch) }
+    }
+
+    /// Keeps what a cut will say of hot pages.
+    func prepareCut(_ processes: [FlushedProcess]) {
+        state.withLock { state in
+            let flush = state.flush
+            state.hot = Dictionary(
+                processes.map { ($0.inner, flush.hotSet(of: $0.inner, limit: MemoryReplica.hotLimit)) }
+            ) { first, _ in first }
+        }
+    }
+
+    /// The pages of the processes that a late cut has frozen.
+    func frozenPages() -> FrozenPages {
+        state.withLock { $0.flush.frozenPages(after: $0.epoch) }
     }
 
     /// Flushes what was written into the backing files, as the next epoch.
@@ -69,11 +91,18 @@ final class MemoryJournal: Sendable {
             }
             state.epoch = base + 1
             try directory.note(epoch: base + 1)
-            if kind == .cut {
+            var late: [Int32: [Range<UInt64>]] = [:]
+            var hot: [Int32: [Range<UInt64>]] = [:]
+            for (inner, pages) in zip(report.inner, report.late) where !pages.isEmpty {
+                late[inner] = pages
+                messages.append(.late(process: inner, pages: pages))
+            }
+            if kind.isCut {
                 for (process, inner) in zip(report.processes, report.inner) {
                     messages.append(.present(process: inner, pages: process.present ?? []))
-                    let hot = state.flush.hotSet(of: inner, limit: MemoryReplica.hotLimit)
-                    if !hot.isEmpty { messages.append(.hot(process: inner, pages: hot)) }
+                    let pages = state.hot[inner] ?? state.flush.hotSet(of: inner, limit: MemoryReplica.hotLimit)
+                    hot[inner] = pages
+                    if !pages.isEmpty { messages.append(.hot(process: inner, pages: pages)) }
                     // Without its file a process is dumped whole: slower, not wrong.
                     if let skips, let imaged = try? CarriedMemory.writeSkips(process, to: skips), !imaged.isEmpty {
                         messages.append(.imaged(process: inner, pages: imaged))
@@ -84,12 +113,15 @@ final class MemoryJournal: Sendable {
                 epoch: base + 1,
                 messages: messages,
                 processes: report.inner,
-                quick: kind == .cut,
+                quick: kind.isCut,
                 base: base,
                 flushedPages: report.flushedPages,
                 deferredPages: report.deferredPages,
                 writtenPages: report.processes.reduce(0) { $0 + $1.dirtyPages },
                 wireBytes: report.wireBytes,
+                owedPages: report.owedPages,
+                late: late,
+                hot: hot,
                 residual: report.residual
             )
         }

@@ -12,6 +12,8 @@ package actor MemoryOwner {
         package var user: String
         package var generation: UInt64
         package var image: String
+        /// There must be a restorable copy at any moment: a program that writes too fast is slowed down for a hand-off.
+        package var needsWholeCopy: Bool
         /// The processes of the SMI, now.
         package var processes: @Sendable () async throws -> [FlushedProcess]
         package var rates: LinkRates
@@ -23,6 +25,7 @@ package actor MemoryOwner {
             user: String,
             generation: UInt64,
             image: String,
+            needsWholeCopy: Bool = false,
             processes: @escaping @Sendable () async throws -> [FlushedProcess],
             rates: LinkRates,
             priority: LinkPriority,
@@ -31,6 +34,7 @@ package actor MemoryOwner {
             self.user = user
             self.generation = generation
             self.image = image
+            self.needsWholeCopy = needsWholeCopy
             self.processes = processes
             self.rates = rates
             self.priority = priority
@@ -157,6 +161,17 @@ package actor MemoryOwner {
         guard let host = destination else { return }
         destination = nil
         await remove(host, forgetting: !isReplica)
+    }
+
+    /// The pages of the processes that a late cut has frozen.
+    package func frozenPages() -> FrozenPages { journal.frozenPages() }
+
+    /// Where the backing files are.
+    package var directory: EpochDirectory { journal.directory }
+
+    /// Takes a replica's stream out, for other use; nil where it is broken.
+    package func takeLink(_ host: String) -> (any EpochLink)? {
+        subscribers.removeValue(forKey: host)?.link
     }
 
     /// Gives up the replicas on hosts that none is wanted on.

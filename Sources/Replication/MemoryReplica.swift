@@ -1,11 +1,12 @@
 import BackingStore
 import Glibc
 import LinuxSystem
+import Synchronization
 
 /// The memory of one SMI as a host holds it that does not run it: backing files, and the last epoch they hold whole.
 ///
-/// Not thread-safe: one message after the other, on a thread that may block.
-// SAFETY: whoever holds a replica uses it from one place at a time (`ReplicaShelf` hands it out once).
+/// Its calls may block.
+// SAFETY: messages come one after the other, and under a lock, as pages may still come while others are being served.
 package final class MemoryReplica: @unchecked Sendable {
     /// Most pages of a process that come in first.
     package static let hotLimit = 2048
@@ -20,9 +21,16 @@ package final class MemoryReplica: @unchecked Sendable {
     /// Pages of the last cut that belong into CRIU's images.
     private(set) package var imaged: [Int32: [Range<UInt64>]] = [:]
 
+    /// Pages whose newest version of the last epoch has not come yet.
+    private var late: [Int32: Set<UInt64>] = [:]
+    /// Called with late pages that are in their backing file now.
+    private var onArrival: @Sendable (Int32, [UInt64]) -> Void = { _, _ in }
+    private let lock = Mutex(())
+
     private struct Round {
         let epoch: UInt64
         let quick: Bool
+        var late: [Int32: [Range<UInt64>]] = [:]
         /// Why the rest of the round is not taken in.
         var refusal: String?
     }
@@ -40,20 +48,60 @@ package final class MemoryReplica: @unchecked Sendable {
                 epoch = 0
             }
         }
+        late = LateFile(directory).pages(of: epoch).filter { inner, _ in
+            // A file that is further than the others has them.
+            stores[inner].map { $0.statistics.epoch <= epoch } ?? true
+        }.mapValues { Set($0.joined()) }
+    }
+
+    /// What it holds, for whoever serves it from now on; `onArrival` gets the late pages that come.
+    package func serve(onArrival: @escaping @Sendable (Int32, [UInt64]) -> Void) -> ServedReplica {
+        lock.withLock { _ in
+            self.onArrival = onArrival
+            return ServedReplica(stores: stores, hot: hot, imaged: imaged, late: late)
+        }
+    }
+
+    /// Pages that it lacks of its last epoch.
+    package var lacking: [Int32: [Range<UInt64>]] {
+        lock.withLock { _ in late.mapValues { normalized($0.map { $0..<$0 + 1 }) } }
+    }
+
+    /// Whether it lacks pages of its last epoch.
+    package var isLacking: Bool { lock.withLock { _ in !late.isEmpty } }
+
+    /// An epoch whose late pages were given up: nothing may be restored from it.
+    private(set) package var unusableEpoch: UInt64?
+
+    /// Its last epoch is what both sides hold, and no more will come to it: it is not here that the SMI goes on.
+    package func giveUpLate() {
+        lock.withLock { _ in
+            guard !late.isEmpty else { return }
+            late = [:]
+            unusableEpoch = epoch
+            round = nil
+            rollBack()
+            LateFile(directory).remove()
+        }
     }
 
     /// Takes in one message of the owner; returns what it is to be told.
     package func take(_ message: EpochMessage) throws -> EpochMessage? {
+        try lock.withLock { _ in try takeNow(message) }
+    }
+
+    private func takeNow(_ message: EpochMessage) throws -> EpochMessage? {
         switch message {
         case .hello:
-            drop()
+            dropNow()
             return .welcome(epoch: epoch)
         case .begin(let epoch, let quick):
-            drop()
+            dropNow()
             round = Round(epoch: epoch, quick: quick)
-            imaged = [:]
+            if late.isEmpty { imaged = [:] }
             if epoch < self.epoch { round?.refusal = "epoch \(epoch) is older than what is here" }
         case .frame(let process, let parent, let bytes):
+            if !late.isEmpty { return try takeLate(process, bytes) }
             try change(process) { store in
                 let parent = parent.flatMap { stores[$0] }
                 try bytes.withUnsafeBytes { _ = try PageDelta.apply($0, to: store, parent: parent) }
@@ -64,9 +112,11 @@ package final class MemoryReplica: @unchecked Sendable {
             hot[process] = Array(pages.joined().prefix(Self.hotLimit))
         case .imaged(let process, let pages):
             imaged[process] = pages
+        case .late(let process, let pages):
+            round?.late[process] = pages
         case .end(let epoch, let processes):
             return try finish(epoch, processes)
-        case .welcome, .whole, .behind, .forget:
+        case .welcome, .whole, .behind, .forget, .wanted, .took:
             throw EpochMessageError(description: "a replica does not take this message")
         }
         return nil
@@ -83,6 +133,18 @@ package final class MemoryReplica: @unchecked Sendable {
             // What is here is not the epoch that it was taken for: everything is asked for again.
             if error.code == .mismatch { try forgetEpoch() }
         }
+    }
+
+    /// Late pages: others are being served meanwhile, so that nothing can be rolled back.
+    private func takeLate(_ process: Int32, _ bytes: [UInt8]) throws -> EpochMessage {
+        guard let round, round.epoch == epoch + 1 else {
+            throw EpochMessageError(description: "late pages of another epoch than the one that lacks them")
+        }
+        let store = try store(of: process)
+        let pages = try bytes.withUnsafeBytes { try PageDelta.apply($0, to: store) }
+        late[process]?.subtract(pages)
+        onArrival(process, pages)
+        return .took(epoch: round.epoch)
     }
 
     private func store(of process: Int32) throws -> PageStore {
@@ -123,16 +185,25 @@ package final class MemoryReplica: @unchecked Sendable {
             stores[process] = nil
             unlink(MemoryFlush.path(of: process, in: directory.path))
         }
+        let file = LateFile(directory)
+        if !round.late.isEmpty { try file.write(round.late, of: number) }
         epoch = number
         try directory.note(epoch: number)
+        late = round.late.mapValues { Set($0.joined()) }
+        if late.isEmpty { file.remove() }
         return .whole(epoch: number)
     }
 
     /// Forgets a round that has not come to its end.
     package func drop() {
+        lock.withLock { _ in dropNow() }
+    }
+
+    private func dropNow() {
         guard round != nil else { return }
         round = nil
-        rollBack()
+        // What has come late may be in use already.
+        if late.isEmpty { rollBack() }
     }
 
     private func rollBack() {

@@ -21,6 +21,8 @@ struct LaunchCommand: AsyncParsableCommand {
     var pids = 1024
     @Option(name: .customLong("env"), help: "NAME=value for the program and the sessions; may be repeated.")
     var environment: [String] = []
+    @Flag(help: "Keep a restorable copy at any moment: a program that writes too fast is slowed down for a hand-off.")
+    var wholeCopy = false
     @OptionGroup var output: OutputOptions
     @OptionGroup var daemon: DaemonOptions
     @Argument(parsing: .postTerminator, help: "The main program and its arguments, after --.")
@@ -34,7 +36,8 @@ struct LaunchCommand: AsyncParsableCommand {
             accessPoint: ap,
             limits: (memory.bytes, cpus, pids),
             program: program,
-            environment: environment
+            environment: environment,
+            wholeCopy: wholeCopy
         )
         let reply = try await daemon.call(.launch, request, as: LaunchReply.self)
         if output.format == .json { return try printJSON(reply) }
@@ -151,6 +154,7 @@ struct InspectCommand: AsyncParsableCommand {
             ("ipv4", view.addresses.ipv4), ("ipv6", view.addresses.ipv6), ("mac", view.addresses.mac),
             ("image", "\(view.imageName) \(view.image)"), ("program", view.program.joined(separator: " ")),
             ("memory", formatBytes(view.limits.memory)), ("cpus", "\(view.limits.cpus)"),
+            ("whole copy", view.wholeCopy == true ? "always" : "not while pages follow a hand-off"),
             ("pids", "\(view.limits.pids)"), ("pid", view.pid.map { "\($0)" } ?? "-"),
             ("last hand-off", view.lastHandoff.map { "\($0.from) -> \($0.to)" } ?? "-"),
         ]

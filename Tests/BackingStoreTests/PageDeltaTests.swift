@@ -29,7 +29,7 @@ struct PageDeltaTests {
             )
         }
         for number in numbers { try sender.put(number, try #require(pages[number])) }
-        let count = try frame.withUnsafeBytes { try PageDelta.apply($0, to: receiver, parent: parents?.1) }
+        let count = try frame.withUnsafeBytes { try PageDelta.apply($0, to: receiver, parent: parents?.1) }.count
         #expect(count == pages.count)
         return frame.count
     }

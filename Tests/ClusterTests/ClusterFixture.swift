@@ -9,6 +9,7 @@ struct ClusterFixture: Sendable {
     let lab: Lab
     let smirun: Smirun
     let hosts: [String]
+    let plan: LabPlan
 
     /// Brings a lab up, runs the test in it and takes it down.
     static func with(
@@ -35,7 +36,8 @@ struct ClusterFixture: Sendable {
             let fixture = ClusterFixture(
                 lab: lab,
                 smirun: Smirun(socket: layout.run + "/smirun.sock"),
-                hosts: status.hosts.map(\.name)
+                hosts: status.hosts.map(\.name),
+                plan: plan
             )
             try await body(fixture)
         } catch {
@@ -43,6 +45,15 @@ struct ClusterFixture: Sendable {
             throw error
         }
         _ = try await offload { try lab.down() }
+    }
+
+    /// Hosts whose cgroup of an SMI holds processes.
+    func copies(of user: String) throws -> Int {
+        let unified = try #require(CgroupHierarchy.mounted().first { $0.isUnified })
+        return hosts.filter { host in
+            let path = unified.mount + lab.layout.cgroup(of: host) + "/smis/\(user)/cgroup.procs"
+            return (try? String(contentsOfFile: path, encoding: .utf8))?.isEmpty == false
+        }.count
     }
 
     /// Launches a machine that serves sessions only, from the small image.

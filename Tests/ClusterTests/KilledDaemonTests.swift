@@ -27,7 +27,7 @@ struct KilledDaemonTests {
                 _ = try await eventually("the program counts on after a kill of the \(side) at \(delay) ms") {
                     try await self.count(smirun) > before ? true : nil
                 }
-                #expect(try copies(cluster) == 1, "after a kill of the \(side) at \(delay) ms")
+                #expect(try cluster.copies(of: "alice") == 1, "after a kill of the \(side) at \(delay) ms")
             }
         }
     }
@@ -43,21 +43,12 @@ struct KilledDaemonTests {
             let hosts = try await cluster.smirun.run(["host", "ls", "-o", "json"])
             let view = try await cluster.smirun.run(["inspect", "alice", "-o", "json"])
             if hosts.status == 0, !hosts.output.contains("\"down\""), view.status == 0,
-                view.output.contains("\"state\":\"running\""), try copies(cluster) == 1
+                view.output.contains("\"state\":\"running\""), try cluster.copies(of: "alice") == 1
             {
                 return
             }
             try await Task.sleep(for: .milliseconds(50))
         }
         Issue.record("not settled within a minute")
-    }
-
-    /// Hosts whose cgroup of the SMI holds processes.
-    private func copies(_ cluster: ClusterFixture) throws -> Int {
-        let unified = try #require(CgroupHierarchy.mounted().first { $0.isUnified })
-        return cluster.hosts.filter { host in
-            let path = unified.mount + cluster.lab.layout.cgroup(of: host) + "/smis/alice/cgroup.procs"
-            return (try? String(contentsOfFile: path, encoding: .utf8))?.isEmpty == false
-        }.count
     }
 }

@@ -60,33 +60,10 @@ struct MemoryMoveTests {
         let smirun = cluster.smirun
         let wait = "while [ ! -x /checker ]; do sleep 0.05; done; exec /checker 4 /checked"
         try await cluster.launch("alice", ["sh", "-c", wait])
-        let program = try await offload { try Self.build() }
-        let install = "cat > /checker.new && chmod 755 /checker.new && mv /checker.new /checker"
-        defer { try? FileManager.default.removeItem(atPath: program) }
-        let bytes = [UInt8](try Data(contentsOf: URL(fileURLWithPath: program)))
-        _ = try await smirun.execute("alice", ["sh", "-c", install], input: bytes)
-        _ = try await progress(smirun, beyond: 0)
+        try await TestProgram.install("checker", into: "alice", smirun)
     }
 
-    private static func build() throws -> String {
-        let source = "/" + #filePath.split(separator: "/").dropLast().joined(separator: "/") + "/Programs/checker.c"
-        let program = "/tmp/smirun-checker-\(getpid())"
-        let built = try HelperCommand(["cc", "-static", "-O1", "-pthread", "-o", program, source]).run(
-            timeout: .seconds(60)
-        )
-        try #require(built.status == 0, "\(built.error)")
-        return program
-    }
-
-    /// Waits, with a limit, until the program has come further; it may not have found anything wrong.
     private func progress(_ smirun: Smirun, beyond steps: Int) async throws -> Int {
-        try await eventually("the program goes on") {
-            let words = try await smirun.run(["exec", "alice", "--", "cat", "/checked"]).output.split(
-                whereSeparator: \.isWhitespace
-            )
-            guard words.count == 2, let reached = Int(words[0]) else { return nil }
-            try #require(words[1] == "0", "\(words[1]) pages were wrong")
-            return reached > steps ? reached : nil
-        }
+        try await TestProgram.progress("alice", smirun, beyond: steps)
     }
 }

@@ -173,6 +173,8 @@ final class FakeSandboxes: SandboxHosting {
         world.set(user, on: host, copy)
     }
 
+    func slow(_ user: String, to share: Double?) async throws {}
+
     func stop(_ user: String) async throws {
         guard var copy = world.copy(user, on: host) else { return }
         copy.state = .stopped

@@ -9,10 +9,11 @@ struct HandoffStateMachineTests {
     @Test("never let two copies run, never lose both, whatever is lost and whoever answers late")
     func exhaustive() {
         var explorer = Explorer()
-        explorer.explore(Model())
+        for late in [false, true] { explorer.explore(Model(late: late)) }
         #expect(explorer.seen.count > 100)
         #expect(explorer.violations.isEmpty, "\(explorer.violations.prefix(3))")
         #expect(explorer.moved > 0)
+        #expect(explorer.returned > 0)
         #expect(explorer.kept > 0)
     }
 
@@ -35,7 +36,21 @@ struct HandoffStateMachineTests {
         #expect(machine.on(.storeRead(ownedByUs: true)).map(name) == ["fence"])
         #expect(machine.on(.storeUnavailable).map(name) == ["readStore"])
         #expect(machine.on(.storeRead(ownedByUs: false)).map(name) == ["awaitResumed"])
-        #expect(machine.on(.resumed).map(name) == ["succeed", "destroyLocal"])
+        #expect(machine.on(.resumed(lacksPages: false)).map(name) == ["succeed", "destroyLocal"])
+    }
+
+    @Test("keep the frozen copy until the destination lacks nothing, and run it where it is given back")
+    func supplying() {
+        let steps = [SourceHandoff.Event.start, .prepared, .checkpointed, .copied]
+        for (event, wanted) in [(SourceHandoff.Event.supplied, ["destroyLocal"]), (.returned, ["takeBack"])] {
+            var machine = SourceHandoff()
+            for step in steps { _ = machine.on(step) }
+            #expect(machine.on(event).isEmpty)
+            #expect(machine.on(.resumed(lacksPages: true)).map(name) == ["succeed", "supply"])
+            #expect(machine.on(.contactLost(lost)).isEmpty)
+            #expect(machine.on(event).map(name) == wanted)
+            #expect(machine.on(.returned).isEmpty)
+        }
     }
 
     @Test("ask an unanswered compare-and-swap again instead of guessing")
@@ -73,10 +88,15 @@ private struct Model {
     var destinationRestored = false
     var linkUp = true
     var started = false
+    /// The cut leaves pages, which the destination lacks until the source's frozen copy has given them.
+    let late: Bool
+    var destinationLacks = false
+    var givenBack = false
 
     var key: String {
         "\(source.state)|\(destination.state)|\(sourceTodo.map(name))|\(destinationTodo.map(name))|\(owner)\(revision)"
             + "|\(lateCommit)\(sourceRuns)\(sourceExists)\(destinationRuns)\(destinationRestored)\(linkUp)\(started)"
+            + "|\(late)\(destinationLacks)\(givenBack)"
     }
 
     mutating func feed(source event: SourceHandoff.Event) { sourceTodo += source.on(event) }
@@ -87,6 +107,7 @@ private struct Explorer {
     var seen: Set<String> = []
     var violations: [String] = []
     var moved = 0
+    var returned = 0
     var kept = 0
 
     mutating func explore(_ first: Model) {
@@ -97,6 +118,7 @@ private struct Explorer {
             let next = successors(of: model)
             if next.isEmpty {
                 if model.destinationRuns { moved += 1 } else { kept += 1 }
+                if model.givenBack { returned += 1 }
                 if !model.sourceRuns && !model.destinationRuns { violations.append("nobody runs: \(model.key)") }
             }
             stack += next
@@ -106,6 +128,7 @@ private struct Explorer {
     private mutating func check(_ model: Model) {
         if model.sourceRuns && model.destinationRuns { violations.append("two run: \(model.key)") }
         if !model.sourceExists && !model.destinationRestored { violations.append("both lost: \(model.key)") }
+        if !model.sourceExists && model.destinationLacks { violations.append("pages lost: \(model.key)") }
         if model.destinationRuns && model.owner != "destination" { violations.append("runs unowned: \(model.key)") }
     }
 
@@ -126,6 +149,14 @@ private struct Explorer {
         if !model.sourceTodo.isEmpty { next += sourceSteps(model) }
         if !model.destinationTodo.isEmpty { next += destinationSteps(model) }
         if model.lateCommit { branch { Self.applyCommit(&$0) } }
+        // Pages come, or do not: then the destination ends its copy before it changes the record.
+        if model.destinationLacks, model.destinationRuns, model.source.state == .supplying {
+            branch { $0.destinationLacks = false }
+            branch {
+                ($0.destinationRuns, $0.destinationRestored, $0.destinationLacks) = (false, false, false)
+                ($0.owner, $0.revision, $0.givenBack) = ("source", $0.revision + 1, true)
+            }
+        }
         // The link may break at any moment; both sides notice when they next use it.
         if model.linkUp && !(model.sourceTodo.isEmpty && model.destinationTodo.isEmpty) { branch { $0.linkUp = false } }
         if model.destination.state == .receiving && !model.linkUp {
@@ -199,7 +230,14 @@ private struct Explorer {
                 $0.feed(source: .storeUnavailable)
             }
         case .awaitResumed:
-            if model.destinationRuns { branch { $0.feed(source: .resumed) } }
+            if model.destinationRuns { branch { $0.feed(source: .resumed(lacksPages: $0.late)) } }
+        case .supply:
+            if model.givenBack {
+                branch { $0.feed(source: .returned) }
+            } else if !model.destinationLacks {
+                branch { $0.feed(source: .supplied) }
+            }
+        case .takeBack: branch { $0.sourceRuns = true }
         case .destroyLocal: branch { $0.sourceExists = false }
         case .succeed, .fail: branch { _ in }
         }
@@ -224,6 +262,7 @@ private struct Explorer {
         case .restore:
             branch {
                 $0.destinationRestored = true
+                $0.destinationLacks = $0.late
                 $0.feed(destination: .restored)
             }
             branch { $0.feed(destination: .restoreFailed(lost)) }
@@ -245,8 +284,8 @@ private struct Explorer {
                 $0.feed(destination: .resumed)
             }
         case .sayResumed:
-            branch { if $0.linkUp { $0.feed(source: .resumed) } }
-        case .discard: branch { $0.destinationRestored = false }
+            branch { if $0.linkUp { $0.feed(source: .resumed(lacksPages: $0.late)) } }
+        case .discard: branch { ($0.destinationRestored, $0.destinationLacks) = (false, false) }
         case .sayRefused:
             branch { if $0.linkUp { $0.feed(source: .refused(lost)) } }
         case .recover: branch { _ in }

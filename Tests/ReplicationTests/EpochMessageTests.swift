@@ -9,7 +9,8 @@ struct EpochMessageTests {
         .begin(epoch: 300, quick: true), .frame(process: 1, parent: nil, bytes: [1, 2, 3]),
         .frame(process: 70000, parent: 12, bytes: []), .present(process: 3, pages: [1..<2, 9..<1 << 40]),
         .hot(process: 3, pages: []), .imaged(process: 4, pages: [7..<9]), .end(epoch: 300, processes: [1, 2, 99999]),
-        .whole(epoch: 300),
+        .whole(epoch: 300), .late(process: 9, pages: [1..<2, 5..<700]), .wanted(process: 9, pages: [5..<6]),
+        .took(epoch: 301),
         .behind(epoch: 299, cause: "another version"), .forget,
     ]
 

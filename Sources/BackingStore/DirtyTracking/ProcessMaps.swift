@@ -14,6 +14,8 @@ package struct Mapping: Sendable, Equatable {
     package let isShared: Bool
     /// The kernel's own (vdso and its data) and huge pages: not carried by backing files.
     package let isSpecial: Bool
+    /// Whether the processor may take instructions from it.
+    package let isExecutable: Bool
     /// The name in the listing; empty for anonymous memory.
     package let name: String
 
@@ -34,6 +36,7 @@ package struct Mapping: Sendable, Equatable {
         inode = raw.inode
         isShared = raw.flags & SMI_VMA_SHARED.rawValue != 0
         isSpecial = raw.flags & SMI_VMA_SPECIAL.rawValue != 0
+        isExecutable = raw.flags & SMI_VMA_EXECUTE.rawValue != 0
         // Names matter for shared memory only; text of thousands of libraries does not.
         name = isShared && raw.name_offset != 0 ? String(cString: text + Int(raw.name_offset)) : ""
     }

@@ -45,6 +45,10 @@ package struct FlushReport: Sendable {
     package var wireBytes = 0
     /// Written pages left for a later round or the cut.
     package var deferredPages = 0
+    /// Of these, what a cold round has still to bring across.
+    package var owedPages = 0
+    /// Pages whose newest version a late cut has left, for each process, in the order of `inner`.
+    package var late: [[Range<UInt64>]] = []
     /// What a cut would have to carry now.
     package var residual = Residual(pages: 0, wireBytesPerPage: 4096, pagesPerSecond: 0)
 }
@@ -60,17 +64,32 @@ package final class MemoryFlush {
         case live
         /// The program runs, but not here for much longer: everything, hot pages too, as fast as it goes.
         case last
+        /// A hand-off waits: what was pending and not hot when the first of these rounds began.
+        case cold(isFirst: Bool)
+        /// A hand-off waits: a few pages from everywhere, for what they take on the wire.
+        case sample
         /// The program is frozen: everything, at once.
         case cut
+        /// The program is frozen: all but what can follow once it runs elsewhere.
+        case lateCut
+
+        /// The processes are held still.
+        package var isCut: Bool { self == .cut || self == .lateCut }
+        /// A round of its own pace says which pages are hot; those that come as fast as they can do not.
+        var tellsHeat: Bool { self == .live || self == .last || self == .cut }
     }
 
-    private struct Flow {
+    struct Flow {
         let inner: pid_t
         let store: PageStore
         let parent: pid_t?
         var heat = PageHeat()
         /// Written, found by a scan, and not in the backing file yet.
         var pending: [Range<UInt64>] = []
+        /// Written since heat was last told.
+        var unheated: [Range<UInt64>] = []
+        /// Pending pages that cold rounds have yet to bring across.
+        var owed: [Range<UInt64>] = []
         var isNew = true
     }
 
@@ -78,10 +97,10 @@ package final class MemoryFlush {
     package let tracker = DirtyTracker()
     private let directory: String
     private let clock: () -> Double
-    private var flows: [ProcessKey: Flow] = [:]
+    var flows: [ProcessKey: Flow] = [:]
     /// Backing files of an earlier owner, by inner number, until their processes are met.
     private var inherited: [pid_t: PageStore]
-    private var codec: PageDelta.Codec = .zstd(level: 3)
+    private(set) var codec: PageDelta.Codec = .zstd(level: 3)
     private var lastRound: Double?
     private var wireBytesPerPage = 4096.0
 
@@ -135,39 +154,49 @@ package final class MemoryFlush {
         tracker.attach(processes.map(\.hostPid))
         var report = FlushReport()
         let inner = Dictionary(processes.map { ($0.hostPid, $0.inner) }) { first, _ in first }
-        report.processes = tracker.scan(presence: kind == .cut, frozen: kind == .cut)
+        report.processes = tracker.scan(presence: kind.isCut, frozen: kind.isCut)
         report.inner = report.processes.compactMap { inner[$0.pid] }
         let now = clock()
         let seconds = lastRound.map { now - $0 } ?? 0
         lastRound = now
         let written = report.processes.reduce(0) { $0 + $1.dirtyPages }
         forget(except: Set(report.processes.map(\.key)))
-        for (process, inner) in zip(report.processes, report.inner) { try take(process, inner) }
+        for (process, inner) in zip(report.processes, report.inner) { try take(process, inner, kind) }
         // Of processes that ended before they were met here.
         for inner in inherited.keys { unlink(Self.path(of: inner, in: directory)) }
         inherited = [:]
         do {
+            if kind == .cold(isFirst: true) { oweWhatIsCold() }
             var left = limit
+            let spacing = sampleSpacing
+            var few = LateChoice.mostWithCut
             for process in report.processes {
-                try flush(process, kind, replicated, &left, &report, emit)
+                let chosen = choose(process, kind, limit: left, spacing: spacing, few: &few)
+                left -= pageCount(chosen)
+                try flush(process, chosen, replicated, &report, emit)
             }
             for process in report.processes {
-                try flows[process.key]?.store.commit(epoch: epoch, durability: .process, quick: kind == .cut)
+                try flows[process.key]?.store.commit(epoch: epoch, durability: .process, quick: kind.isCut)
             }
         } catch {
             try rollBack()
             throw error
         }
+        report.owedPages = flows.values.reduce(0) { $0 + pageCount($1.owed) }
+        if kind == .lateCut {
+            report.late = report.processes.map { flows[$0.key]?.pending ?? [] }
+        }
+        let sampled = kind == .sample && report.flushedPages > 0
         report.residual = Residual(
             pages: report.deferredPages,
-            wireBytesPerPage: wireBytesPerPage,
+            wireBytesPerPage: sampled ? Double(report.wireBytes) / Double(report.flushedPages) : wireBytesPerPage,
             pagesPerSecond: seconds > 0 ? Double(written) / seconds : 0
         )
         return report
     }
 
     /// Adds a process that is new, and what the scan found of it.
-    private func take(_ process: ProcessDirty, _ inner: pid_t) throws {
+    private func take(_ process: ProcessDirty, _ inner: pid_t, _ kind: Kind) throws {
         if flows[process.key] == nil {
             let parent = TrackedProcess.parent(of: process.pid)
             let path = Self.path(of: inner, in: directory)
@@ -181,27 +210,21 @@ package final class MemoryFlush {
             }
             flows[process.key] = flow
         }
-        flows[process.key]?.heat.finished(process.dirty)
+        let unheated = (flows[process.key]?.unheated ?? []) + process.dirty
+        if kind.tellsHeat { flows[process.key]?.heat.finished(normalized(unheated)) }
+        flows[process.key]?.unheated = kind.tellsHeat ? [] : normalized(unheated)
         let pending = normalized((flows[process.key]?.pending ?? []) + process.dirty)
         flows[process.key]?.pending = pending
     }
 
     private func flush(
         _ process: ProcessDirty,
-        _ kind: Kind,
+        _ chosen: [Range<UInt64>],
         _ replicated: UInt64,
-        _ left: inout Int,
         _ report: inout FlushReport,
         _ emit: (MemoryFrame) throws -> Void
     ) throws {
         guard var flow = flows[process.key] else { return }
-        let chosen: [Range<UInt64>]
-        switch kind {
-        case .live: chosen = coldest(flow, limit: left)
-        case .last: chosen = prefix(of: flow.pending, pages: left)
-        case .cut: chosen = flow.pending
-        }
-        left -= chosen.reduce(0) { $0 + $1.count }
         let parentStore = flow.isNew ? flows.values.first { $0.inner == flow.parent }?.store : nil
         let parent = parentStore == nil ? nil : flow.parent
         _ = try ProcessMemoryReader.read(chosen, of: process.pid) { (numbers, data) throws -> Void in
@@ -222,13 +245,14 @@ package final class MemoryFlush {
         }
         if let present = process.present { try flow.store.retain(present) }
         flow.pending = subtract(chosen, from: flow.pending)
+        flow.owed = subtract(chosen, from: flow.owed)
         flow.isNew = false
-        report.deferredPages += flow.pending.reduce(0) { $0 + $1.count }
+        report.deferredPages += pageCount(flow.pending)
         flows[process.key] = flow
     }
 
     /// The pending pages that are not hot, coldest first, as ranges in order.
-    private func coldest(_ flow: Flow, limit: Int) -> [Range<UInt64>] {
+    func coldest(_ flow: Flow, limit: Int) -> [Range<UInt64>] {
         // In its first round everything of a process is written; that says nothing about heat.
         let candidates = flow.pending.joined().map { ($0, flow.heat.heat(of: $0)) }.filter { $0.1 < PageHeat.hot }
         let chosen = candidates.count <= limit ? candidates : Array(candidates.sorted { $0.1 < $1.1 }.prefix(limit))
@@ -244,6 +268,7 @@ package final class MemoryFlush {
             // store keeps what is unchanged.
             tracker.release(key.pid)
             flows[key]?.pending = []
+            flows[key]?.owed = []
         }
     }
 

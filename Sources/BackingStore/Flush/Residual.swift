@@ -39,6 +39,18 @@ package enum CutMode: Sendable, Equatable {
     /// Everything before the restore, after the program has been slowed to a share of its speed.
     case throttle(Double)
 
+    /// Seconds of transfer that memory may take of a freeze.
+    package static let budget = 0.05
+
+    /// As the hand-off's report calls it.
+    package var name: String {
+        switch self {
+        case .precopy: "precopy"
+        case .postcopy: "postcopy"
+        case .throttle: "throttle"
+        }
+    }
+
     /// Chooses from measurements: `bandwidth` in bytes a second, `budget` in seconds for memory during the freeze.
     ///
     /// `needsWholeCopy` is for an SMI that must always have a restorable copy: it is slowed down instead.

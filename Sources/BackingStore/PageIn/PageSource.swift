@@ -8,7 +8,12 @@ package final class PageSource: Sendable {
     let hot: [UInt64]
     /// Pages that come another way, in order.
     private let except: [Range<UInt64>]
-    private let late: Mutex<Set<UInt64>>
+    private struct Late {
+        var pages: Set<UInt64>
+        /// Those that have come, in order.
+        var arrived: [UInt64] = []
+    }
+    private let late: Mutex<Late>
     private let onWanted: @Sendable (UInt64) -> Void
 
     /// Pages of a store that holds a whole epoch, without those of `except`; those of `late` will arrive by
@@ -25,16 +30,34 @@ package final class PageSource: Sendable {
         self.store = store
         self.hot = hot
         self.except = except
-        self.late = Mutex(late)
+        self.late = Mutex(Late(pages: late))
         self.onWanted = onWanted
     }
 
     /// Says that late pages are in the store now; call ``PageServer/wake()`` afterwards.
     package func arrived(_ pages: some Sequence<UInt64>) {
-        late.withLock { $0.subtract(pages) }
+        late.withLock { late in
+            for page in pages where late.pages.remove(page) != nil { late.arrived.append(page) }
+        }
     }
 
-    func isLate(_ page: UInt64) -> Bool { late.withLock { $0.contains(page) } }
+    /// Late pages that have come, but for the first so many; and whether all have.
+    func arrivals(after count: Int) -> (pages: ArraySlice<UInt64>, isWhole: Bool) {
+        late.withLock { ($0.arrived[count...], $0.pages.isEmpty) }
+    }
+
+    /// How many pages from `first` on are alike: here, or late.
+    func alike(from first: UInt64, count: UInt64) -> (isLate: Bool, count: UInt64) {
+        late.withLock { late in
+            guard !late.pages.isEmpty else { return (false, count) }
+            let isLate = late.pages.contains(first)
+            var alike: UInt64 = 1
+            while alike < count, late.pages.contains(first + alike) == isLate { alike += 1 }
+            return (isLate, alike)
+        }
+    }
+
+    func isLate(_ page: UInt64) -> Bool { late.withLock { $0.pages.contains(page) } }
 
     func want(_ page: UInt64) { onWanted(page) }
 
@@ -48,7 +71,7 @@ package final class PageSource: Sendable {
                 return next < except.count && except[next].contains(page)
             }
         }
-        let coming = late.withLock { Array($0) }
+        let coming = late.withLock { Array($0.pages) }
         return coming.isEmpty ? held : Set(held).union(coming).sorted()
     }
 }

@@ -11,6 +11,8 @@ final class ServedSpace {
     static let batch: UInt64 = 32
     /// The same while there are faults.
     static let shortBatch: UInt64 = 4
+    /// Looks for pages that are here, between two looks at the faults.
+    private static let mostSteps = 256
 
     let id: UInt64
     let pid: pid_t
@@ -57,9 +59,14 @@ final class ServedSpace {
     }
 
     /// Whether there is something to push now.
-    var hasWork: Bool { isRestored && !isGone && failure == nil && !extents.isEmpty && !isStalled }
+    var hasWork: Bool { isRestored && !isGone && failure == nil && !extents.isEmpty && (!isStalled || !fresh.isEmpty) }
     /// Everything that is left has yet to arrive from the source.
     private var isStalled = false
+    /// Since the cursor was at the start there was nothing but late pages.
+    private var isDry = false
+    /// Late pages that have come, last one first, and how many have been seen to come.
+    private var fresh: [UInt64] = []
+    private var arrivals = 0
 
     private func apply(_ change: PageJournal.Change) {
         switch change {
@@ -160,7 +167,11 @@ final class ServedSpace {
 
     /// Looks again at faults that could not be answered: late pages may have arrived.
     func retryWaiting() {
-        isStalled = false
+        let (arrived, isWhole) = source.arrivals(after: arrivals)
+        arrivals += arrived.count
+        // What the process has moved since is found by the cursor, once nothing is late any more.
+        fresh = arrived.reversed() + fresh
+        isStalled = isStalled && !isWhole
         let pages = waiting
         waiting.removeAll()
         for page in pages { resolve(page) }
@@ -252,36 +263,39 @@ final class ServedSpace {
     private func runBehindFault(limit: UInt64) -> PageExtents.Extent? {
         guard let page = near else { return nil }
         near = nil
-        guard let run = extents.run(from: page, limit: limit), run.start == page, !source.isLate(run.source) else {
-            return nil
-        }
-        let ready = (0..<run.count).prefix { !source.isLate(run.source + $0) }.count
-        return PageExtents.Extent(start: page, count: UInt64(ready), source: run.source)
+        guard var run = extents.run(from: page, limit: limit), run.start == page else { return nil }
+        let (isLate, count) = source.alike(from: run.source, count: run.count)
+        guard !isLate else { return nil }
+        run.count = count
+        return run
     }
 
     private func nextRun(limit: UInt64) -> PageExtents.Extent? {
+        while let page = fresh.popLast() {
+            if extents.source(of: page) == page { return PageExtents.Extent(start: page, count: 1, source: page) }
+        }
         while let page = hot.popFirst() {
             if let stored = extents.source(of: page), !source.isLate(stored) {
                 return PageExtents.Extent(start: page, count: 1, source: stored)
             }
         }
-        var wrapped = false
-        while true {
+        // Faults are looked at in between, however many late pages there are.
+        for _ in 0..<Self.mostSteps {
             guard var run = extents.run(from: cursor, limit: limit) else {
-                if wrapped {
-                    isStalled = true
-                    return nil
-                }
-                wrapped = true
+                isStalled = isDry
+                isDry.toggle()
                 cursor = 0
+                if isStalled { return nil }
                 continue
             }
-            let ready = (0..<run.count).prefix { !source.isLate(run.source + $0) }.count
-            cursor = run.start + max(UInt64(ready), 1)
-            if ready > 0 {
-                run.count = UInt64(ready)
+            let (isLate, count) = source.alike(from: run.source, count: run.count)
+            cursor = run.start + count
+            if !isLate {
+                isDry = false
+                run.count = count
                 return run
             }
         }
+        return nil
     }
 }

@@ -77,13 +77,33 @@ package enum PageDelta {
 
     /// Verifies a frame against `store` (and `parent`) and puts its pages, all or nothing.
     ///
-    /// Returns their number.
+    /// Returns their numbers.
     @discardableResult
     package static func apply(
         _ frame: UnsafeRawBufferPointer,
         to store: PageStore,
         parent: PageStore? = nil
-    ) throws(PageStoreError) -> Int {
-        try Int(store.check { smi_pd_apply(store.handle, parent?.handle, frame.baseAddress, frame.count, $0) })
+    ) throws(PageStoreError) -> [UInt64] {
+        var failure: PageStoreError?
+        let pages = [UInt64](unsafeUninitializedCapacity: maxPages) { buffer, count in
+            do throws(PageStoreError) {
+                count = try Int(
+                    store.check {
+                        smi_pd_apply(
+                            store.handle,
+                            parent?.handle,
+                            frame.baseAddress,
+                            frame.count,
+                            buffer.baseAddress,
+                            $0
+                        )
+                    }
+                )
+            } catch {
+                failure = error
+            }
+        }
+        if let failure { throw failure }
+        return pages
     }
 }

@@ -10,6 +10,7 @@ enum smi_vma_flags {
     SMI_VMA_FILE = 2,    // a file is mapped (memfd and System V segments are files too)
     SMI_VMA_SPECIAL = 4, // vdso, vvar, vsyscall, hugetlb: not ours to carry
     SMI_VMA_WRITE = 8,
+    SMI_VMA_EXECUTE = 16,
 };
 struct smi_vma {
     uint64_t start, end, offset, inode;

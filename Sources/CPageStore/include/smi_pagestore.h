@@ -129,5 +129,6 @@ size_t smi_pd_bound(size_t count);
 ssize_t smi_pd_encode(smi_ps *ps, smi_ps *parent, const uint64_t *pages, const void *data, size_t count,
                       const struct smi_pd_options *options, void *out, size_t capacity, struct smi_ps_error *error);
 // Verifies a frame against ps (and parent) and stores its pages; nothing is stored if anything does not match.
-// Returns the number of pages.
-ssize_t smi_pd_apply(smi_ps *ps, smi_ps *parent, const void *frame, size_t length, struct smi_ps_error *error);
+// Returns the number of pages; pages (may be NULL, else room for 4096) gets which.
+ssize_t smi_pd_apply(smi_ps *ps, smi_ps *parent, const void *frame, size_t length, uint64_t *pages,
+                     struct smi_ps_error *error);

@@ -56,14 +56,26 @@ package struct SandboxCgroup: Sendable {
     }
 
     private func setLimits(_ limits: ResourceLimits) throws {
-        let quota = max(1000, Int(limits.cpus * 100_000))
         try set("memory", legacy: [("memory.limit_in_bytes", "\(limits.memory)")], [("memory.max", "\(limits.memory)")])
+        try setProcessors(limits.cpus)
+        try set("pids", legacy: [("pids.max", "\(limits.pids)")], [("pids.max", "\(limits.pids)")])
+    }
+
+    /// Limits the processor time to so many processors' (1.5 is one and a half).
+    package func setProcessors(_ cpus: Double) throws {
+        let quota = max(1000, Int(cpus * 100_000))
         try set(
             "cpu",
             legacy: [("cpu.cfs_period_us", "100000"), ("cpu.cfs_quota_us", "\(quota)")],
             [("cpu.max", "\(quota) 100000")]
         )
-        try set("pids", legacy: [("pids.max", "\(limits.pids)")], [("pids.max", "\(limits.pids)")])
+    }
+
+    /// Processor time that its processes have taken so far, seconds.
+    package var processorTime: Double {
+        // The version 2 hierarchy counts it whether or not it has the controller.
+        let bytes = (try? FileContents.bytes(of: unified + "/cpu.stat")) ?? []
+        return Double(Self.value(of: "usage_usec", in: bytes) ?? 0) / 1e6
     }
 
     private func set(

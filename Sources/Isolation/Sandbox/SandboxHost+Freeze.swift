@@ -29,4 +29,24 @@ extension SandboxHost {
             }
         }
     }
+
+    /// Lets a sandbox's processes have a share of the processor time that they take now; nil gives back what its
+    /// specification says.
+    package func slow(_ user: String, to share: Double?) async throws {
+        let before = share == nil ? nil : try cgroup(user).processorTime
+        let start = ContinuousClock.now
+        if before != nil { try await Task.sleep(for: Self.usageSample) }
+        try await locks.alone(user) { [self] in
+            try IsolationError.wrapping("slow \(user) down") {
+                let (spec, cgroup) = (try knownSpec(user), try cgroup(user))
+                guard let share, let before else { return try cgroup.setProcessors(spec.limits.cpus) }
+                let passed = start.duration(to: .now) / .seconds(1)
+                let taken = (cgroup.processorTime - before) / passed
+                try cgroup.setProcessors(min(spec.limits.cpus, max(taken, 0.01) * share))
+            }
+        }
+    }
+
+    /// How long a look at what processor time a sandbox takes lasts.
+    private static let usageSample = Duration.milliseconds(300)
 }

@@ -56,6 +56,10 @@ package protocol SandboxHosting: Sendable {
     /// Freezes and blocks without dumping.
     func freeze(_ user: String) async throws
 
+    /// Lets a sandbox's processes have a share of the processor time that they take now; nil gives back what its
+    /// specification says.
+    func slow(_ user: String, to share: Double?) async throws
+
     /// Ends a sandbox's processes, link and cgroups, and keeps its files.
     func stop(_ user: String) async throws
 

@@ -56,7 +56,7 @@ package struct Daemon: Sendable {
         let greeting = Greeting(host: identity.host, build: build, cluster: identity.cluster)
         let memory = parts.memory
         let agent = parts.agent
-        await memory.onLoss { await agent.endLost($0, cause: $1.cause) }
+        await memory.onLoss { await agent.memoryLost($0, cause: $1.cause, isLacking: $2) }
         let epochs = EpochService { try await memory.follow($0, $1) }
         var services: [any RegistrableRPCService] = [parts.peerService, epochs]
         if let owned { services.append(StoreService(owned)) }
@@ -144,6 +144,7 @@ struct DaemonParts {
         sandboxes = SandboxHost(paths: paths)
         gate = BrokerGate()
         routes = RouteKeeper(host: membership.host.name, logger: logger)
+        let events = EventLog(host: membership.host.name, store: store, logger: logger)
         let memory = MemoryService(
             MemoryService.Surroundings(
                 host: membership.host.name,
@@ -151,7 +152,9 @@ struct DaemonParts {
                 sandboxes: sandboxes,
                 store: store,
                 open: { try await network.connection($0).epochs() },
+                status: { try await network.status(of: $0, at: $1) },
                 fetchImage: { await Self.fetch($0, from: $1, images: images, store: store, network: network) },
+                events: events,
                 logger: logger
             )
         )
@@ -165,7 +168,7 @@ struct DaemonParts {
                 peers: network,
                 routes: routes,
                 sessions: gate,
-                events: EventLog(host: membership.host.name, store: store, logger: logger),
+                events: events,
                 memory: memory,
                 logger: logger
             )

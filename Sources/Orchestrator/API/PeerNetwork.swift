@@ -15,7 +15,12 @@ struct PeerNetwork: PeerCalls {
             try await peer.smiStatus(.with { $0.user = user }, options: .limited(.seconds(3)))
         }
         if reply.hasFailure { throw OrchestratorError(reply.failure) }
-        return PeerSMIStatus(present: reply.present, generation: Int(reply.generation), resumed: reply.resumed)
+        return PeerSMIStatus(
+            present: reply.present,
+            generation: Int(reply.generation),
+            resumed: reply.resumed,
+            lacksPages: reply.lacksPages
+        )
     }
 
     func call(

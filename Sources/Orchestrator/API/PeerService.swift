@@ -60,6 +60,7 @@ struct PeerService: Smirun_V1_Peer.SimpleServiceProtocol {
             reply.present = status.present
             reply.generation = UInt64(status.generation)
             reply.resumed = status.resumed
+            reply.lacksPages = status.lacksPages
         } catch {
             reply.failure = OrchestratorError(wrapping: error).message
         }

@@ -27,12 +27,15 @@ package struct SMIView: Codable, Sendable {
     package var pid: Int32?
     /// Where replicas are wanted and why; nil until the user has been seen at an access point.
     package var plan: ReplicaPlanView?
+    /// Set where there must be a restorable copy at any moment.
+    package var wholeCopy: Bool?
 
     enum CodingKeys: String, CodingKey {
         case user, host, generation, state, addresses, image, program, limits, replicas, pid, plan
         case imageName = "image_name"
         case createdAt = "created_at"
         case lastHandoff = "last_handoff"
+        case wholeCopy = "whole_copy"
     }
 }
 

@@ -53,6 +53,8 @@ package struct LaunchRequest: Codable, Sendable {
     package var pids: Int
     package var program: [String]
     package var environment: [String]
+    /// There must be a restorable copy at any moment.
+    package var wholeCopy: Bool?
 
     /// A request to launch an SMI.
     package init(
@@ -62,8 +64,10 @@ package struct LaunchRequest: Codable, Sendable {
         accessPoint: String? = nil,
         limits: (memory: Int64, cpus: Double, pids: Int),
         program: [String],
-        environment: [String] = []
+        environment: [String] = [],
+        wholeCopy: Bool = false
     ) {
+        self.wholeCopy = wholeCopy ? true : nil
         self.user = user
         self.image = image
         self.host = host

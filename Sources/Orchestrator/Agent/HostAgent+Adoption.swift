@@ -86,6 +86,7 @@ extension HostAgent {
             }
             return try await takeOver(user, frozen: true)
         case .lost:
+            if let record, await canGiveBack(record) { return await giveBack(record, cause: Self.processesGone) }
             try await around.sandboxes.stop(user)
             try await markStopped(user)
             around.events.note("lost", user: user)
@@ -98,7 +99,7 @@ extension HostAgent {
             if let record, record.host == host, record.state == .launching { await unreserve(record) }
             return true
         case .awaitResumed(let owner):
-            return try await giveUp(presence, to: owner)
+            return try await giveUp(presence, record: record, to: owner)
         }
     }
 
@@ -125,11 +126,18 @@ extension HostAgent {
     }
 
     /// Another host owns the SMI: our copy goes once that host says that it runs there.
-    private func giveUp(_ presence: SandboxPresence, to owner: String) async throws -> Bool {
+    private func giveUp(_ presence: SandboxPresence, record: SMIRecord?, to owner: String) async throws -> Bool {
         if !presence.frozen { try await around.sandboxes.freeze(presence.user) }
         guard let entry = try await around.store.get(HostRecord.key(owner)) else { return false }
         let peer = try decode(HostRecord.self, entry.value)
-        guard try await around.peers.status(of: presence.user, at: peer).resumed else { return false }
+        let there = try await around.peers.status(of: presence.user, at: peer)
+        if there.lacksPages, let record {
+            if there.resumed, let spec = presence.spec { await around.routes.route(spec.address, via: peer) }
+            guard let end = await around.memory?.supplyAgain(record, to: peer), end != .returned, end != .abandoned
+            else { return false }
+        } else if !there.resumed {
+            return false
+        }
         try await around.sandboxes.destroy(presence.user)
         if let spec = presence.spec { await around.routes.route(spec.address, via: peer) }
         return true
@@ -143,6 +151,8 @@ extension HostAgent {
             switch record.state {
             case .launching where activity(record.user) == nil: await unreserve(record)
             case .launching: break
+            case .running where await canGiveBack(record):
+                _ = await giveBack(record, cause: Self.processesGone)
             case .running:
                 var stopped = record
                 stopped.state = .stopped

@@ -100,6 +100,8 @@ extension HostAgent {
         progress: @escaping SourceDriver.Progress
     ) async throws -> HandoffReport {
         let user = record.user
+        // Pages of it may still be coming from where it was before.
+        await around.memory?.settled(user)
         around.events.note("handoff-started", user: user, ["to": destination.name])
         let routes = around.routes
         let driver = SourceDriver(
@@ -110,6 +112,7 @@ extension HostAgent {
                 peers: around.peers,
                 closeSessions: { [self] in await closeSessions(record) },
                 routeTo: { await routes.route($0.address, via: $1) },
+                takeBack: { [self] in await takeBack(user, from: destination.name) },
                 memory: around.memory,
                 logger: around.logger
             ),
@@ -149,6 +152,20 @@ extension HostAgent {
                 "frozen_ms": report.frozenMs.map { "\($0)" } ?? "",
             ]
         )
+    }
+
+    /// The destination has given an SMI back: it goes on from the copy that was frozen for the hand-off.
+    private func takeBack(_ user: String, from host: String) async {
+        do {
+            try await around.sandboxes.resume(user)
+            try? await around.sandboxes.discardCut(user)
+            guard let record = try await around.store.record(of: user)?.record else { return }
+            nowRunning(user, generation: record.generation)
+            await around.memory?.began(record, previous: nil)
+        } catch {
+            around.logger.error("returned SMI did not resume", metadata: ["user": "\(user)", "error": "\(error)"])
+            await recover(user)
+        }
     }
 
     /// Takes in an SMI from another host; runs to its end whatever happens to the connection.

@@ -101,7 +101,8 @@ extension HostAgent {
             imageName: request.image,
             createdAt: secondsSince1970(),
             attempt: newAttemptName(),
-            lastHandoff: nil
+            lastHandoff: nil,
+            wholeCopy: request.wholeCopy
         )
         do {
             try await around.store.write(SMIRecord.key(request.user), record, expect: .absent)

@@ -62,7 +62,8 @@ extension HostAgent {
         return PeerSMIStatus(
             present: running[user] != nil || activity(user) != nil,
             generation: running[user] ?? record?.generation ?? 0,
-            resumed: running[user] != nil
+            resumed: running[user] != nil,
+            lacksPages: await around.memory?.isLacking(user) ?? false
         )
     }
 
@@ -122,7 +123,8 @@ extension HostAgent {
             createdAt: record.createdAt,
             replicas: [],
             lastHandoff: record.lastHandoff,
-            pid: nil
+            pid: nil,
+            wholeCopy: record.wholeCopy
         )
     }
 }

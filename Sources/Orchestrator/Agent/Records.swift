@@ -32,6 +32,11 @@ package struct SMIRecord: Codable, Sendable, Equatable {
     package var attempt: String
     /// The last hand-off that was committed.
     package var lastHandoff: HandoffSummary?
+    /// Set where there must be a restorable copy at any moment: memory never follows a hand-off.
+    package var wholeCopy: Bool?
+
+    /// Whether there must be a restorable copy at any moment.
+    package var needsWholeCopy: Bool { wholeCopy == true }
 
     /// Key of a user's record in the store.
     package static func key(_ user: String) -> String { prefix + user }

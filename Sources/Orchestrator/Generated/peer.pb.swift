@@ -421,6 +421,9 @@ package nonisolated struct Smirun_V1_SMIStatusReply: Sendable {
   /// Clears the value of `failure`. Subsequent reads from it will return its default value.
   package mutating func clearFailure() {self._failure = nil}
 
+  /// True while the callee lacks pages that the host has from which the SMI came.
+  package var lacksPages: Bool = false
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
@@ -1332,7 +1335,7 @@ nonisolated extension Smirun_V1_SMIStatusRequest: SwiftProtobuf.Message, SwiftPr
 
 nonisolated extension Smirun_V1_SMIStatusReply: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".SMIStatusReply"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}present\0\u{1}state\0\u{1}generation\0\u{1}resumed\0\u{1}failure\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}present\0\u{1}state\0\u{1}generation\0\u{1}resumed\0\u{1}failure\0\u{3}lacks_pages\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1345,6 +1348,7 @@ nonisolated extension Smirun_V1_SMIStatusReply: SwiftProtobuf.Message, SwiftProt
       case 3: try { try decoder.decodeSingularUInt64Field(value: &self.generation) }()
       case 4: try { try decoder.decodeSingularBoolField(value: &self.resumed) }()
       case 5: try { try decoder.decodeSingularMessageField(value: &self._failure) }()
+      case 6: try { try decoder.decodeSingularBoolField(value: &self.lacksPages) }()
       default: break
       }
     }
@@ -1370,6 +1374,9 @@ nonisolated extension Smirun_V1_SMIStatusReply: SwiftProtobuf.Message, SwiftProt
     try { if let v = self._failure {
       try visitor.visitSingularMessageField(value: v, fieldNumber: 5)
     } }()
+    if self.lacksPages != false {
+      try visitor.visitSingularBoolField(value: self.lacksPages, fieldNumber: 6)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -1379,6 +1386,7 @@ nonisolated extension Smirun_V1_SMIStatusReply: SwiftProtobuf.Message, SwiftProt
     if lhs.generation != rhs.generation {return false}
     if lhs.resumed != rhs.resumed {return false}
     if lhs._failure != rhs._failure {return false}
+    if lhs.lacksPages != rhs.lacksPages {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

@@ -50,6 +50,8 @@ package struct PeerSMIStatus: Sendable {
     package var generation: Int
     /// True once the processes of that generation were resumed there.
     package var resumed: Bool
+    /// True while it lacks pages that the host has from which the SMI came.
+    package var lacksPages = false
 }
 
 /// What one daemon asks of another.

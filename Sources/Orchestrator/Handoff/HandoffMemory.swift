@@ -3,8 +3,9 @@ import Replication
 
 /// The part of a hand-off that is about the SMI's memory, at the source.
 package protocol DepartingMemory: Sendable {
-    /// Brings the destination's replica as near as it gets while the SMI runs.
-    func warm() async throws -> Warmth
+    /// Brings the destination's replica as near as it pays while the SMI runs; `slow` is called where it has to run slower
+    /// for that.
+    func warm(slow: @escaping MemoryOwner.Slowing) async throws -> Warmth
     /// Lets `body` checkpoint the SMI with its memory left to us; the cut's frames leave while it goes on.
     func cutting(
         _ body: @escaping @Sendable (CarriedCut) async throws -> CheckpointReport
@@ -13,6 +14,8 @@ package protocol DepartingMemory: Sendable {
     func sent() async throws -> MemoryCut
     /// The hand-off failed: the SMI goes on here.
     func stays() async
+    /// The destination runs the SMI: gives it the pages that the cut has left, until it has all of them.
+    func supply() async -> LateSupply.End
 }
 
 /// The same at the destination.
@@ -37,6 +40,14 @@ package protocol MemoryKeeping: Sendable {
     func ended(_ user: String) async
     /// Looks again at which replicas an SMI of this host shall have.
     func replicasChanged(_ user: String) async
+    /// Waits until the memory of an SMI that runs here is all here.
+    func settled(_ user: String) async
+    /// Whether the memory that is here lacks pages that the host has from which the SMI came.
+    func isLacking(_ user: String) async -> Bool
+    /// Gives the frozen copy's pages to the host where the SMI runs, after a restart of this daemon.
+    func supplyAgain(_ record: SMIRecord, to destination: HostRecord) async -> LateSupply.End
+    /// The SMI does not go on here, but where it came from, as it was at the freeze.
+    func giveBack(_ user: String) async
     /// How far the connected replicas of an SMI of this host are.
     func status(_ user: String) async -> [ReplicaStatus]
     /// Deletes what is here of SMIs that neither run here nor need a replica here; once per start of the daemon.

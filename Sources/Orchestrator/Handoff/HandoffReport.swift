@@ -19,7 +19,7 @@ package struct HandoffReport: Codable, Sendable, Equatable {
     package var wireBytes: Int64
     /// `warm` where the destination held a replica, else `cold`.
     package var replica: String
-    /// `precopy` or `postcopy`.
+    /// `precopy`, `postcopy` or `throttle`.
     package var mode: String
     /// Milliseconds of each phase.
     package var phases: [String: Double]

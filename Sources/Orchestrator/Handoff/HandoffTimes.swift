@@ -1,3 +1,4 @@
+import BackingStore
 import Isolation
 import Replication
 
@@ -63,7 +64,7 @@ struct HandoffTimes {
             residualBytes: bytes,
             wireBytes: bytes + (warmth?.bytes ?? 0),
             replica: warmth?.wasWarm == true ? "warm" : "cold",
-            mode: "precopy",
+            mode: warmth?.mode.name ?? CutMode.precopy.name,
             phases: phases.merging(phasesThere) { mine, _ in mine }
         )
     }

@@ -14,6 +14,8 @@ package struct SourceDriver: Sendable {
         package var closeSessions: @Sendable () async -> Void
         /// Called at once when the destination has said 'resumed': the route follows the SMI.
         package var routeTo: @Sendable (SandboxSpec, HostRecord) async -> Void
+        /// Called where the destination gives the SMI back after it had said 'resumed'.
+        package var takeBack: @Sendable () async -> Void
         /// Where memory travels in backing files; nil where CRIU's images hold all of it.
         package var memory: (any MemoryKeeping)?
         package var logger: Logger
@@ -70,6 +72,8 @@ private struct SourceRun {
     var completed: [CutStream: Int64] = [:]
     var memory: (any DepartingMemory)?
     var memoryEpoch: UInt64?
+    /// Whether pages follow the cut.
+    var leavesPages = false
 
     init(driver: SourceDriver) {
         self.driver = driver
@@ -121,6 +125,10 @@ private struct SourceRun {
         case .readStore: return await readStore()
         case .fence: return await fence()
         case .awaitResumed: return await awaitResumed()
+        case .supply: return await supply()
+        case .takeBack:
+            await around.takeBack()
+            return nil
         case .destroyLocal:
             await destroyLocal()
             return nil
@@ -166,7 +174,8 @@ private struct SourceRun {
         do {
             let begun = try await keeping.depart(driver.record, to: driver.destination)
             departing = begun
-            times.warmed(try await begun.warm())
+            let (sandboxes, user) = (around.sandboxes, user)
+            times.warmed(try await begun.warm { try await sandboxes.slow(user, to: $0) })
             memory = begun
         } catch {
             await departing?.stays()
@@ -221,6 +230,7 @@ private struct SourceRun {
                 }
                 times.bytes += cut.bytes
                 memoryEpoch = cut.epoch
+                leavesPages = !cut.latePages.isEmpty
             }
             times.mark("copy")
         } catch {
@@ -243,7 +253,7 @@ private struct SourceRun {
             case .resumed(let phases):
                 times.resumed()
                 phasesThere = phases
-                return .resumed
+                return .resumed(lacksPages: leavesPages)
             case .refused(let error):
                 return .refused(error)
             }
@@ -287,9 +297,20 @@ private struct SourceRun {
         while true {
             if let status = try? await around.peers.status(of: user, at: driver.destination), status.resumed {
                 times.resumed()
-                return .resumed
+                return .resumed(lacksPages: leavesPages)
             }
             try? await Task.sleep(for: around.storePause)
+        }
+    }
+
+    /// The SMI's caller has its report; the frozen copy stays until all of it is at the destination.
+    private func supply() async -> SourceHandoff.Event? {
+        await around.routeTo(driver.record.spec, driver.destination)
+        switch await memory?.supply() {
+        case .returned: return .returned
+        case .whole, .gone: return .supplied
+        // Our copy is not known to be of no use: it stays, frozen, and the next daemon decides.
+        case .abandoned, nil: return nil
         }
     }
 

@@ -2,7 +2,8 @@
 ///
 /// Pure: events in, effects out. The rule it keeps is that the local copy runs again only where the destination
 /// cannot have committed (it has not been given a whole cut, or it said so itself, or the store has been changed so
-/// that its compare-and-swap must fail), and is destroyed only after the destination has said 'resumed'.
+/// that its compare-and-swap must fail, or the destination has given the SMI back), and is destroyed only after the
+/// destination has said 'resumed' and holds everything.
 package struct SourceHandoff: Sendable {
     /// Where the hand-off is.
     package enum State: Sendable, Equatable {
@@ -21,6 +22,8 @@ package struct SourceHandoff: Sendable {
         case fencing
         /// The destination owns the SMI but has not said 'resumed'; our copy stays frozen.
         case moved
+        /// The SMI runs at the destination, which still lacks pages; our copy, frozen, is the only whole one.
+        case supplying
         case ended
     }
 
@@ -37,7 +40,12 @@ package struct SourceHandoff: Sendable {
         case refused(OrchestratorError)
         /// The connection failed or a time limit passed; what the destination does is unknown.
         case contactLost(OrchestratorError)
-        case resumed
+        /// The SMI runs at the destination.
+        case resumed(lacksPages: Bool)
+        /// The destination has no need of our copy any more.
+        case supplied
+        /// The destination has ended its copy and made us the owner again.
+        case returned
         case storeRead(ownedByUs: Bool)
         case storeUnavailable
         case fenced
@@ -60,6 +68,10 @@ package struct SourceHandoff: Sendable {
         case fence
         /// Asks the destination until it says that the SMI runs there.
         case awaitResumed
+        /// Gives the destination the pages that the cut has left.
+        case supply
+        /// The SMI goes on here, as it was at the freeze.
+        case takeBack
         case destroyLocal
         case succeed
         case fail(OrchestratorError)
@@ -104,9 +116,16 @@ package struct SourceHandoff: Sendable {
 
     private mutating func afterCut(_ event: Event) -> [Effect] {
         switch (state, event) {
-        case (.awaiting, .resumed), (.inDoubt, .resumed), (.moved, .resumed):
+        case (.awaiting, .resumed(let lacksPages)), (.inDoubt, .resumed(let lacksPages)),
+            (.moved, .resumed(let lacksPages)):
+            state = lacksPages ? .supplying : .ended
+            return [.succeed, lacksPages ? .supply : .destroyLocal]
+        case (.supplying, .supplied):
             state = .ended
-            return [.succeed, .destroyLocal]
+            return [.destroyLocal]
+        case (.supplying, .returned):
+            state = .ended
+            return [.takeBack]
         case (.awaiting, .refused(let error)):
             state = .ended
             return [.resumeLocal, .fail(error)]

@@ -15,28 +15,36 @@ package actor MemoryService {
         package var store: any ClusterStore
         /// Opens a stream of epochs to a host.
         package var open: @Sendable (HostRecord) async throws -> any EpochLink
+        /// What a host has of an SMI.
+        package var status: @Sendable (_ user: String, HostRecord) async throws -> PeerSMIStatus
         /// Brings a base image here, so that it is there when the SMI comes.
         package var fetchImage: @Sendable (_ digest: String, _ owner: String) async -> Void
+        /// Notes what users may want to know.
+        package var events: EventLog
         package var logger: Logger
     }
 
     /// An SMI that runs here.
-    private struct Owned {
+    struct Owned {
         let owner: MemoryOwner
         let keeping: ReplicaKeeping
     }
 
     let around: Surroundings
-    private let rates = LinkRates()
-    private let priority = LinkPriority()
-    private var owned: [String: Owned] = [:]
-    private var seats: [String: ReplicaSeat] = [:]
-    private var keepers: [String: PageKeeper] = [:]
-    private var arrivals: [String: MemoryArrival] = [:]
+    let rates = LinkRates()
+    let priority = LinkPriority()
+    private(set) var owned: [String: Owned] = [:]
+    var seats: [String: ReplicaSeat] = [:]
+    private(set) var keepers: [String: PageKeeper] = [:]
+    var arrivals: [String: MemoryArrival] = [:]
     /// Memory that is still coming in, of SMIs that run already.
-    private var comingIn: [String: Task<Void, Never>] = [:]
-    /// Called with a user whose memory cannot be served.
-    private var onLoss: @Sendable (String, ReplicaError) async -> Void = { _, _ in }
+    var comingIn: [String: Task<Void, Never>] = [:]
+    /// Replicas that are served while pages of them have yet to come.
+    var lacking: [String: ReplicaSeat] = [:]
+    /// Users whose frozen copy is what other hosts get pages from: its files are in use.
+    var supplying: Set<String> = []
+    /// Called with a user whose memory cannot be served, and whether the host that it came from has all of it.
+    private var onLoss: @Sendable (String, ReplicaError, Bool) async -> Void = { _, _, _ in }
 
     /// A service that keeps nothing yet.
     package init(_ around: Surroundings) {
@@ -44,7 +52,7 @@ package actor MemoryService {
     }
 
     /// Sets what is done about an SMI whose memory is lost: its processes wait for pages that will not come.
-    package func onLoss(_ action: @escaping @Sendable (String, ReplicaError) async -> Void) {
+    package func onLoss(_ action: @escaping @Sendable (String, ReplicaError, Bool) async -> Void) {
         onLoss = action
     }
 
@@ -75,6 +83,7 @@ package actor MemoryService {
                 user: user,
                 generation: UInt64(record.generation),
                 image: record.spec.image,
+                needsWholeCopy: record.needsWholeCopy,
                 processes: {
                     try await sandboxes.pids(user).map { FlushedProcess(hostPid: $0.outer, inner: $0.inner) }
                 },
@@ -108,6 +117,11 @@ package actor MemoryService {
         _ messages: some AsyncSequence<EpochMessage, any Error>,
         _ say: @escaping @Sendable (EpochMessage) async throws -> Void
     ) async throws {
+        let (outgoing, out) = AsyncStream<EpochMessage>.makeStream()
+        // Pages are asked for while others are on their way.
+        let saying = Task {
+            for await message in outgoing { try await say(message) }
+        }
         var seat: ReplicaSeat?
         var stream = 0
         var user = ""
@@ -115,23 +129,33 @@ package actor MemoryService {
             for try await message in messages {
                 if case .hello(let name, let generation, let image) = message, seat == nil {
                     user = name
-                    let owner = try await owner(of: user, generation: generation)
-                    let taken = try await takeSeat(user)
-                    (seat, stream) = (taken, await taken.begin())
-                    let fetchImage = around.fetchImage
-                    Task { await fetchImage(image, owner) }
+                    let taken = try await seatForStream(user, generation: generation, image: image)
+                    (seat, stream) = (taken, await taken.begin { out.yield($0) })
                 }
                 if case .forget = message {
                     await forgetReplica(user)
                     break
                 }
                 guard let seat else { throw EpochMessageError(description: "a stream of epochs begins with hello") }
-                if let reply = try await seat.take(message, of: stream) { try await say(reply) }
+                try await seat.take(message, of: stream)
             }
         } catch {
             around.logger.notice("stream of epochs ended", metadata: ["user": "\(user)", "error": "\(error)"])
         }
         await seat?.end(stream)
+        out.finish()
+        _ = await saying.result
+    }
+
+    /// The replica that a stream is about: one of an SMI elsewhere, or what runs here and has not come whole.
+    private func seatForStream(_ user: String, generation: UInt64, image: String) async throws -> ReplicaSeat {
+        if let late = lacking[user] { return late }
+        let owner = try await owner(of: user, generation: generation)
+        let seat = try await takeSeat(user)
+        try await seat.giveUpLate()
+        let fetchImage = around.fetchImage
+        Task { await fetchImage(image, owner) }
+        return seat
     }
 
     /// The host that owns an SMI; one that owned it before and does not know yet that it does no more is refused.
@@ -145,8 +169,10 @@ package actor MemoryService {
         return record.host
     }
 
-    private func takeSeat(_ user: String) async throws -> ReplicaSeat {
-        guard isValidUserName(user), owned[user] == nil, arrivals[user] == nil else {
+    func takeSeat(_ user: String) async throws -> ReplicaSeat {
+        guard isValidUserName(user), owned[user] == nil, arrivals[user] == nil, comingIn[user] == nil,
+            !supplying.contains(user)
+        else {
             throw ReplicaError(cause: "\(user) runs here", remedy: "nothing is to be done: it is its own replica")
         }
         if let seat = seats[user] { return seat }
@@ -158,7 +184,7 @@ package actor MemoryService {
     }
 
     private func forgetReplica(_ user: String) async {
-        guard owned[user] == nil, arrivals[user] == nil else { return }
+        guard owned[user] == nil, arrivals[user] == nil, !supplying.contains(user) else { return }
         seats[user] = nil
         await removeFiles(user)
     }
@@ -191,12 +217,7 @@ extension MemoryService: MemoryKeeping {
         if await !owner.connected.contains(destination.name) {
             try await owner.add(destination.name, over: around.open(destination))
         }
-        let store = around.store
-        let key = ReplicaRecord.key(record.user, destination.name)
-        return Departure(owner: owner, host: destination.name) {
-            // Where it is not known, the files are kept: they do no harm.
-            do { return try await store.get(key) != nil } catch { return true }
-        }
+        return Departure(owner: owner, service: self, record: record, destination: destination)
     }
 
     /// Starts what keeps faults waiting if this daemon dies while pages come in.
@@ -227,6 +248,10 @@ extension MemoryService: MemoryKeeping {
         }
         seats[user] = nil
         let arrival = try MemoryArrival(replica, keeper: keepers.removeValue(forKey: user))
+        if arrival.isLacking {
+            lacking[user] = seat
+            await seat.served(by: arrival)
+        }
         let images = around.paths.cut(user)
         try await offload {
             try arrival.addImaged { try CriuPageImages.add($1, of: $0, images: images, read: $2) }
@@ -237,6 +262,7 @@ extension MemoryService: MemoryKeeping {
 
     /// Gives up what `stage` and `arrive` have made ready: the SMI is not restored here.
     package func discard(_ user: String) {
+        lacking[user] = nil
         arrivals.removeValue(forKey: user)?.abandon()
         // Nobody is connected to it any more and it keeps nothing: it ends.
         keepers[user] = nil
@@ -249,9 +275,15 @@ extension MemoryService: MemoryKeeping {
         if let arrival = arrivals.removeValue(forKey: user) {
             comingIn[user] = Task { await takeIn(arrival, record, previous: previous) { try await arrival.allIn() } }
         } else if let left = await leftBehind(user) {
+            if left.arrival.isLacking {
+                lacking[user] = left.seat
+                await left.seat.served(by: left.arrival)
+            }
+            let left = left.arrival
             comingIn[user] = Task { await takeIn(left, record, previous: previous) { try await left.takeOver() } }
         } else {
             seats[user] = nil
+            guard await !isLacking(user) else { return await lost(user, Self.unkept) }
             own(record, previous: previous)
         }
     }
@@ -265,12 +297,13 @@ extension MemoryService: MemoryKeeping {
     }
 
     /// Pages that an earlier daemon was serving when it died; nil where it was not.
-    private func leftBehind(_ user: String) async -> MemoryArrival? {
+    private func leftBehind(_ user: String) async -> (arrival: MemoryArrival, seat: ReplicaSeat)? {
         let path = around.paths.pageKeeper(user)
         let directory = around.paths.memory(user)
         return try? await offload {
             let keeper = try PageKeeper.connect(to: path)
-            return try MemoryArrival(MemoryReplica(directory: directory), keeper: keeper)
+            let replica = try MemoryReplica(directory: directory)
+            return (try MemoryArrival(replica, keeper: keeper), ReplicaSeat(replica))
         }
     }
 
@@ -281,17 +314,28 @@ extension MemoryService: MemoryKeeping {
         _ body: @Sendable () async throws -> Void
     ) async {
         let user = record.user
-        defer { comingIn[user] = nil }
         do {
             try await body()
             unlink(around.paths.pageKeeper(user))
+            // The SMI may have ended meanwhile.
+            guard !Task.isCancelled else { return }
+            (comingIn[user], lacking[user]) = (nil, nil)
+            noteFigures(arrival.figures, of: user)
             let (stores, epoch) = arrival.handOver()
             own(record, stores: stores, epoch: epoch, previous: previous)
         } catch {
-            let lost = (error as? ReplicaError) ?? ReplicaError(cause: "\(error)", remedy: "launch the SMI again")
-            around.logger.error("memory lost", metadata: ["user": "\(user)", "error": "\(lost)"])
-            await onLoss(user, lost)
+            guard !Task.isCancelled else { return }
+            let error = (error as? ReplicaError) ?? ReplicaError(cause: "\(error)", remedy: "launch the SMI again")
+            // What is done about it ends this very task.
+            await Task { await lost(user, error) }.value
+            comingIn[user] = nil
         }
+    }
+
+    /// The memory of an SMI that runs here cannot be served.
+    private func lost(_ user: String, _ error: ReplicaError) async {
+        around.logger.error("memory lost", metadata: ["user": "\(user)", "error": "\(error)"])
+        await onLoss(user, error, isLacking(user))
     }
 
     /// An SMI does not run here any more; what is here of its memory stays, as a replica.
@@ -303,6 +347,7 @@ extension MemoryService: MemoryKeeping {
 
     /// Nobody needs an SMI's memory any more, here or on other hosts.
     package func forget(_ user: String) async {
+        await endArrival(user)
         if let owned = owned.removeValue(forKey: user) {
             owned.keeping.stop()
             for host in await owned.owner.connected { await owned.owner.remove(host, forgetting: true) }
@@ -313,54 +358,6 @@ extension MemoryService: MemoryKeeping {
         }
         seats[user] = nil
         await removeFiles(user)
-    }
-}
-
-/// The memory of one SMI in a hand-off from here.
-private struct Departure: DepartingMemory {
-    let owner: MemoryOwner
-    let host: String
-    /// Whether the destination is to keep a replica where the hand-off fails.
-    let isReplica: @Sendable () async -> Bool
-    private let sending = Sending()
-
-    init(owner: MemoryOwner, host: String, isReplica: @escaping @Sendable () async -> Bool) {
-        self.owner = owner
-        self.host = host
-        self.isReplica = isReplica
-    }
-
-    func warm() async throws -> Warmth { try await owner.warm(host) }
-
-    func cutting(
-        _ body: @escaping @Sendable (CarriedCut) async throws -> CheckpointReport
-    ) async throws -> CheckpointReport {
-        let (report, sending) = try await owner.cutting(to: host) { maker in
-            try await body(
-                CarriedCut(
-                    prepare: { maker.prepare($0.map(\.flushed), directory: $1) },
-                    take: { try maker.cut($0.map(\.flushed), directory: $1) }
-                )
-            )
-        }
-        await self.sending.set(sending)
-        return report
-    }
-
-    func sent() async throws -> MemoryCut {
-        guard let sending = await sending.value else {
-            throw ReplicaError(cause: "there is no cut to send", remedy: "start the hand-off again")
-        }
-        return try await sending.finished().get()
-    }
-
-    func stays() async {
-        await owner.stays(isReplica: isReplica())
-    }
-
-    private actor Sending {
-        var value: CutSending?
-        func set(_ sending: CutSending) { value = sending }
     }
 }
 

@@ -5,7 +5,11 @@ import Replication
 actor ReplicaSeat {
     private let replica: MemoryReplica
     private var isClaimed = false
+    /// Who serves the replica's pages, while it lacks some.
+    private var arrival: MemoryArrival?
     private var waiting: [(epoch: UInt64, continuation: CheckedContinuation<Bool, Never>)] = []
+    /// Says something to the owner.
+    private var tell: @Sendable (EpochMessage) -> Void = { _ in }
     /// Counts streams: an old one does not speak for a new one.
     private var stream = 0
 
@@ -13,22 +17,33 @@ actor ReplicaSeat {
         self.replica = replica
     }
 
-    /// A stream of the owner begins; the number goes with its messages.
-    func begin() -> Int {
+    /// A stream of the owner begins; the number goes with its messages. `tell` takes what is to be said to it.
+    func begin(_ tell: @escaping @Sendable (EpochMessage) -> Void) -> Int {
         stream += 1
+        self.tell = tell
         return stream
     }
 
-    /// Takes in a message of a stream; nil where nothing is to be answered.
-    func take(_ message: EpochMessage, of stream: Int) async throws -> EpochMessage? {
-        guard stream == self.stream, !isClaimed else {
+    /// Takes in a message of a stream, and answers it.
+    func take(_ message: EpochMessage, of stream: Int) async throws {
+        guard stream == self.stream, !isClaimed || replica.isLacking else {
             throw EpochMessageError(description: "this stream has been replaced")
         }
         let replica = replica
-        let reply = try await offload { try replica.take(message) }
-        if case .whole(let epoch) = reply { settle(epoch) }
+        let isHello = if case .hello = message { true } else { false }
+        if isHello {
+            for (process, pages) in replica.lacking.sorted(by: { $0.key < $1.key }) where !pages.isEmpty {
+                tell(.late(process: process, pages: pages))
+            }
+        }
+        guard let reply = try await offload({ try replica.take(message) }) else { return }
+        tell(reply)
+        if isHello { arrival?.ask(tell) }
+        if case .whole(let epoch) = reply {
+            settle(epoch)
+            arrival?.becameWhole()
+        }
         if case .behind = reply { giveUp() }
-        return reply
     }
 
     /// A stream has ended: whoever waits for its epoch waits in vain.
@@ -59,8 +74,26 @@ actor ReplicaSeat {
             alarm.cancel()
             guard came else { return nil }
         }
-        guard replica.epoch == epoch, !isClaimed else { return nil }
+        guard replica.epoch == epoch, replica.unusableEpoch != epoch, !isClaimed else { return nil }
         isClaimed = true
         return replica
+    }
+
+    // MARK: - Late pages
+
+    /// Whether pages of the claimed epoch have yet to come.
+    var isLacking: Bool { replica.isLacking }
+
+    /// The pages that come from now on are served by an arrival.
+    func served(by arrival: MemoryArrival) {
+        isClaimed = true
+        self.arrival = arrival
+        arrival.ask(tell)
+    }
+
+    /// The SMI does not go on here: what its last epoch lacks will not come.
+    func giveUpLate() async throws {
+        let replica = replica
+        try await offload { replica.giveUpLate() }
     }
 }

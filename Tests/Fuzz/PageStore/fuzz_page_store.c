@@ -140,7 +140,7 @@ static void fuzz_frame(const uint8_t *data, size_t size) {
         smi_ps_put(ps, &n, page, 1, NULL, NULL);
     }
     struct smi_ps_error error;
-    smi_pd_apply(ps, ps, data, size, &error);
+    smi_pd_apply(ps, ps, data, size, NULL, &error);
     smi_ps_close(ps);
     free(disk.bytes);
 }
