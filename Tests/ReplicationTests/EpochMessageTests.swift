@@ -1,3 +1,4 @@
+import BackingStore
 import Testing
 
 @testable import Replication
@@ -9,6 +10,10 @@ struct EpochMessageTests {
         .begin(epoch: 300, quick: true), .frame(process: 1, parent: nil, bytes: [1, 2, 3]),
         .frame(process: 70000, parent: 12, bytes: []), .present(process: 3, pages: [1..<2, 9..<1 << 40]),
         .hot(process: 3, pages: []), .imaged(process: 4, pages: [7..<9]), .end(epoch: 300, processes: [1, 2, 99999]),
+        .shared(
+            number: 1 << 24,
+            shape: SharedShape(object: SharedObject(kind: .segment, inode: 0), size: 1 << 33, name: "a b")
+        ),
         .whole(epoch: 300),
         .behind(epoch: 299, cause: "another version"), .forget,
     ]

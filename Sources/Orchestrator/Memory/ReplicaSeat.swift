@@ -5,6 +5,7 @@ import Replication
 actor ReplicaSeat {
     private let replica: MemoryReplica
     private var isClaimed = false
+    private var isFilled = false
     private var waiting: [(epoch: UInt64, continuation: CheckedContinuation<Bool, Never>)] = []
     /// Counts streams: an old one does not speak for a new one.
     private var stream = 0
@@ -24,11 +25,21 @@ actor ReplicaSeat {
         guard stream == self.stream, !isClaimed else {
             throw EpochMessageError(description: "this stream has been replaced")
         }
-        let replica = replica
-        let reply = try await offload { try replica.take(message) }
+        let (replica, isFilled) = (replica, isFilled)
+        let reply = try await offload {
+            replica.keepFilled(isFilled)
+            return try replica.take(message)
+        }
         if case .whole(let epoch) = reply { settle(epoch) }
         if case .behind = reply { giveUp() }
         return reply
+    }
+
+    /// Keeps shared memory ready for a restore from here on, or no more.
+    ///
+    /// While a stream is at it, the replica's next epoch comes to it.
+    func keepFilled(_ isKept: Bool) {
+        isFilled = isKept
     }
 
     /// A stream has ended: whoever waits for its epoch waits in vain.
