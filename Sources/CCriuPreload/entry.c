@@ -72,12 +72,29 @@ EXPORTED int ioctl(int fd, unsigned long request, ...) {
     return (int)with_errno(result);
 }
 
-// CRIU opens a process's smaps, and its images, with this.
+// CRIU looks for the pages of shared memory with this (shared.c).
+EXPORTED off64_t lseek64(int fd, off64_t offset, int whence) {
+    if (preload_is_carried_shared(fd, whence)) {
+        errno = ENXIO;
+        return -1;
+    }
+    return with_errno(preload_syscall(SYS_lseek, fd, offset, whence, 0, 0, 0));
+}
+
+// CRIU makes shared memory with this when it restores.
+EXPORTED int memfd_create(const char *name, unsigned flags) {
+    int fd = (int)with_errno(preload_syscall(SYS_memfd_create, (long)name, flags, 0, 0, 0, 0));
+    preload_note_memfd(fd);
+    return fd;
+}
+
+// CRIU opens a process's smaps with this, and its images.
 EXPORTED int openat64(int directory, const char *path, int flags, ...) {
     va_list arguments;
     va_start(arguments, flags);
     long mode = va_arg(arguments, int);
     va_end(arguments);
+    preload_fill_shared(directory, path);
     int fd = preload_open_smaps(directory, path);
     if (fd < 0)
         fd = (int)with_errno(preload_syscall(SYS_openat, directory, (long)path, flags, mode, 0, 0));

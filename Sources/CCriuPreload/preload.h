@@ -30,3 +30,10 @@ int preload_open_smaps(int directory, const char *path);
 // with.
 void preload_note_image(const char *path, int fd);
 int preload_exit_status(int status);
+
+// shared.c: whether an open object of shared memory is carried by the agent, so that a search for its pages finds none.
+int preload_is_carried_shared(int fd, int whence);
+// CRIU has made a memfd; and opens a file of the images: that of a memfd which the agent has filled already has no
+// pages, the filled one takes the place of CRIU's.
+void preload_note_memfd(int fd);
+void preload_fill_shared(int images, const char *image);

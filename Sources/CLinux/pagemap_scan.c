@@ -42,6 +42,12 @@ ssize_t smi_pagemap_scan(int pagemap, int mode, uint64_t start, uint64_t end, st
         scan.flags = SCAN_WP_MATCHING | SCAN_CHECK_WPASYNC;
         scan.category_mask |= CATEGORY_WRITTEN;
     }
+    if (mode == SMI_SCAN_SHARED) {
+        scan.flags = SCAN_WP_MATCHING | SCAN_CHECK_WPASYNC;
+        scan.category_inverted = 0;
+        scan.category_mask = CATEGORY_WRITTEN;
+        scan.category_anyof_mask = 0;
+    }
     scan.return_mask = CATEGORY_PRESENT | CATEGORY_SWAPPED;
     int found = ioctl(pagemap, SCAN_IOCTL, &scan);
     if (found < 0)

@@ -119,6 +119,25 @@ int smi_ps_put(smi_ps *ps, const uint64_t *pages, const void *data, size_t count
     return result;
 }
 
+static bool is_held(smi_ps *ps, uint64_t page, const void *data) {
+    const struct ps_cell *cell = ps_find_cell(&ps->index, page);
+    if (!cell)
+        return false;
+    if (cell->content == PS_ZERO || ps_is_zero(data))
+        return cell->content == PS_ZERO && ps_is_zero(data);
+    return ps->index.contents[cell->content].hash == ps_hash(data, SMI_PS_PAGE, ps->seed);
+}
+
+size_t smi_ps_differing(smi_ps *ps, uint64_t first, const void *data, size_t count, uint64_t *out) {
+    size_t found = 0;
+    pthread_mutex_lock(&ps->lock);
+    for (size_t i = 0; i < count; i++)
+        if (!is_held(ps, first + i, (const uint8_t *)data + i * SMI_PS_PAGE))
+            out[found++] = first + i;
+    pthread_mutex_unlock(&ps->lock);
+    return found;
+}
+
 int smi_ps_get(smi_ps *ps, uint64_t page, void *buffer, struct smi_ps_error *error) {
     int result = SMI_PS_OK;
     pthread_mutex_lock(&ps->lock);

@@ -21,6 +21,8 @@ package enum EpochMessage: Sendable, Equatable {
     case hot(process: Int32, pages: [Range<UInt64>])
     /// Owner: pages that belong into CRIU's images, as it does not take them from a page server.
     case imaged(process: Int32, pages: [Range<UInt64>])
+    /// Owner: a number beyond those of processes is the backing file of shared memory, of this shape.
+    case shared(number: Int32, shape: SharedShape)
     /// Owner: the epoch has been sent; the processes that exist in it.
     case end(epoch: UInt64, processes: [Int32])
     /// Replica: the epoch is committed.
@@ -69,6 +71,7 @@ extension EpochMessage {
         case late = 12
         case wanted = 13
         case took = 14
+        case shared = 15
     }
 
     /// The message as bytes.
@@ -100,6 +103,13 @@ extension EpochMessage {
         case .took(let epoch):
             writer.start(Kind.took.rawValue)
             writer.number(epoch)
+        case .shared(let number, let shape):
+            writer.start(Kind.shared.rawValue)
+            writer.number(UInt64(number))
+            writer.number(UInt64(shape.object.kind.rawValue))
+            writer.number(shape.object.inode)
+            writer.number(shape.size)
+            writer.text(shape.name)
         case .end(let epoch, let processes):
             writer.start(Kind.end.rawValue)
             writer.number(epoch)
@@ -144,6 +154,7 @@ extension EpochMessage {
         case .present: self = .present(process: try reader.process(), pages: try reader.ranges())
         case .hot: self = .hot(process: try reader.process(), pages: try reader.ranges())
         case .imaged: self = .imaged(process: try reader.process(), pages: try reader.ranges())
+        case .shared: self = .shared(number: try reader.process(), shape: try reader.shape())
         case .end:
             let epoch = try reader.number()
             let count = try reader.count(elementSize: 1)
@@ -276,6 +287,14 @@ private struct EpochReader {
             last = end
         }
         return ranges
+    }
+
+    mutating func shape() throws(EpochMessageError) -> SharedShape {
+        guard let kind = UInt8(exactly: try number()).flatMap({ SharedObject.Kind(rawValue: $0) }) else {
+            throw EpochMessageError(description: "an unknown kind of shared memory in an epoch message")
+        }
+        let object = SharedObject(kind: kind, inode: try number())
+        return SharedShape(object: object, size: try number(), name: try text(limit: 1024))
     }
 
     mutating func rest() -> [UInt8] {

@@ -93,6 +93,32 @@ package final class MemoryArrival: Sendable {
         }
     }
 
+    /// Objects of shared memory that are ready for CRIU to take: what each was at the cut, and where it is here.
+    package var filled: [SharedFills.Filled] {
+        replica.fills?.filled(replica.shared, epoch: replica.epoch) ?? []
+    }
+
+    /// Hands out the shared memory that is not ready, and belongs into CRIU's images: the object, its pages, and how to
+    /// read one.
+    ///
+    /// Blocks.
+    package func addShared(
+        _ add: (SharedObject, [Range<UInt64>], (UInt64, UnsafeMutableRawPointer) throws -> Void) throws -> Void
+    ) throws {
+        let ready = Set(filled.map(\.number))
+        for (number, shape) in replica.shared where !ready.contains(number) {
+            guard let store = replica.stores[number] else { continue }
+            try add(shape.object, ChangedPages.held(by: store)) { page, buffer in
+                guard try store.read(page, into: buffer) else {
+                    throw ReplicaError(
+                        cause: "page \(page) of shared memory \(number) is not in its backing file",
+                        remedy: "try the hand-off again"
+                    )
+                }
+            }
+        }
+    }
+
     /// Listens for CRIU; before the restore.
     package func listen(at path: String) throws {
         try server.listen(at: path)
@@ -152,9 +178,13 @@ package final class MemoryArrival: Sendable {
         server.stop()
     }
 
-    /// The backing files, for the one who goes on with them; once the pages are in.
-    package func handOver() -> (stores: [Int32: PageStore], epoch: UInt64) {
-        (replica.stores, replica.epoch)
+    /// The backing files, for the one who goes on with them, and which shared memory of this host some of them are of;
+    /// once the pages are in.
+    package func handOver() -> (stores: [Int32: PageStore], shared: [Int32: SharedObject], epoch: UInt64) {
+        var objects = replica.shared.mapValues(\.object).filter { $0.value.kind == .segment }
+        for filled in filled { objects[filled.number] = SharedObject(kind: .file, inode: filled.inode) }
+        replica.keepFilled(false)
+        return (replica.stores, objects, replica.epoch)
     }
 
     private static func unservable(_ cause: String) -> ReplicaError {

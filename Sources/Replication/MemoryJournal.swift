@@ -38,9 +38,10 @@ final class MemoryJournal: Sendable {
     private let state: Mutex<State>
 
     /// Goes on with what an earlier owner, or this host as a replica, has left in a directory.
-    init(directory: EpochDirectory, stores: [Int32: PageStore], epoch: UInt64) {
+    init(directory: EpochDirectory, stores: [Int32: PageStore], shared: [Int32: SharedObject], epoch: UInt64) {
         self.directory = directory
-        state = Mutex(State(flush: MemoryFlush(directory: directory.path, stores: stores), epoch: epoch))
+        let flush = MemoryFlush(directory: directory.path, stores: stores, shared: shared)
+        state = Mutex(State(flush: flush, epoch: epoch))
     }
 
     /// The last epoch.
@@ -91,6 +92,7 @@ final class MemoryJournal: Sendable {
             }
             state.epoch = base + 1
             try directory.note(epoch: base + 1)
+            messages += report.shared.map { .shared(number: $0.number, shape: $0.shape) }
             var late: [Int32: [Range<UInt64>]] = [:]
             var hot: [Int32: [Range<UInt64>]] = [:]
             for (inner, pages) in zip(report.inner, report.late) where !pages.isEmpty {
@@ -98,6 +100,9 @@ final class MemoryJournal: Sendable {
                 messages.append(.late(process: inner, pages: pages))
             }
             if kind.isCut {
+                messages += report.shared.map { .present(process: $0.number, pages: $0.present) }
+                // Without the list, as with it, nothing is lost: CRIU dumps what it does not find there.
+                if let skips { try? CarriedMemory.writeShared(report.shared, to: skips) }
                 for (process, inner) in zip(report.processes, report.inner) {
                     messages.append(.present(process: inner, pages: process.present ?? []))
                     let pages = state.hot[inner] ?? state.flush.hotSet(of: inner, limit: MemoryReplica.hotLimit)
@@ -112,12 +117,12 @@ final class MemoryJournal: Sendable {
             return EpochRound(
                 epoch: base + 1,
                 messages: messages,
-                processes: report.inner,
+                processes: report.inner + report.shared.map(\.number),
                 quick: kind.isCut,
                 base: base,
                 flushedPages: report.flushedPages,
                 deferredPages: report.deferredPages,
-                writtenPages: report.processes.reduce(0) { $0 + $1.dirtyPages },
+                writtenPages: report.writtenPages,
                 wireBytes: report.wireBytes,
                 owedPages: report.owedPages,
                 late: late,
@@ -134,9 +139,17 @@ final class MemoryJournal: Sendable {
         state.withLock { ChangedPages(stores: $0.flush.stores, after: epoch) }
     }
 
+    /// No round comes for some time.
+    func rest() {
+        state.withLock { $0.flush.rest() }
+    }
+
     /// Ends all tracking.
     func close() {
-        state.withLock { $0.flush.tracker.detach() }
+        state.withLock { state in
+            state.flush.tracker.detach()
+            state.flush.rest()
+        }
     }
 }
 
@@ -187,7 +200,7 @@ struct ChangedPages: Sendable {
         return .frame(process: inner, parent: nil, bytes: bytes)
     }
 
-    private static func held(by store: PageStore) -> [Range<UInt64>] {
+    static func held(by store: PageStore) -> [Range<UInt64>] {
         var ranges: [Range<UInt64>] = []
         var from: UInt64 = 0
         while true {

@@ -73,16 +73,19 @@ package actor MemoryOwner {
     private var destination: String?
     private(set) var residual = Residual(pages: 0, wireBytesPerPage: 4096, pagesPerSecond: 0)
 
-    /// An owner of the memory of a directory; `stores` and `epoch` are what this host holds of it already.
+    /// An owner of the memory of a directory; `stores` and `epoch` are what this host holds of it already, `shared` says
+    /// what the backing files of shared memory are of.
     package init(
         _ around: Surroundings,
         directory: String,
         stores: [Int32: PageStore] = [:],
+        shared: [Int32: SharedObject] = [:],
         epoch: UInt64 = 0
     ) throws {
         self.around = around
         let directory = try EpochDirectory(directory)
-        journal = MemoryJournal(directory: directory, stores: stores, epoch: max(epoch, directory.epoch))
+        let last = max(epoch, directory.epoch)
+        journal = MemoryJournal(directory: directory, stores: stores, shared: shared, epoch: last)
     }
 
     // MARK: - Replicas
@@ -179,6 +182,9 @@ package actor MemoryOwner {
         for host in subscribers.keys where !hosts.contains(host) && host != destination {
             await remove(host, forgetting: true)
         }
+        guard subscribers.isEmpty else { return }
+        let journal = journal
+        _ = try? await offload { journal.rest() }
     }
 
     // MARK: - Rounds

@@ -21,6 +21,10 @@ package final class MemoryReplica: @unchecked Sendable {
     /// Pages of the last cut that belong into CRIU's images.
     private(set) package var imaged: [Int32: [Range<UInt64>]] = [:]
 
+    /// Shared memory as it was in the last round, by the number of its backing file.
+    private(set) package var shared: [Int32: SharedShape] = [:]
+    /// Shared memory that is made ready for a restore, once that is to be expected.
+    private(set) package var fills: SharedFills?
     /// Pages whose newest version of the last epoch has not come yet.
     private var late: [Int32: Set<UInt64>] = [:]
     /// Called with late pages that are in their backing file now.
@@ -31,6 +35,7 @@ package final class MemoryReplica: @unchecked Sendable {
         let epoch: UInt64
         let quick: Bool
         var late: [Int32: [Range<UInt64>]] = [:]
+        var shared: [Int32: SharedShape] = [:]
         /// Why the rest of the round is not taken in.
         var refusal: String?
     }
@@ -40,6 +45,7 @@ package final class MemoryReplica: @unchecked Sendable {
     package init(directory path: String) throws {
         directory = try EpochDirectory(path)
         epoch = directory.epoch
+        shared = directory.shared(of: epoch)
         for inner in directory.processes {
             do {
                 stores[inner] = try PageStore.open(at: MemoryFlush.path(of: inner, in: path))
@@ -114,6 +120,11 @@ package final class MemoryReplica: @unchecked Sendable {
             imaged[process] = pages
         case .late(let process, let pages):
             round?.late[process] = pages
+        case .shared(let number, let shape):
+            guard SharedNumber.isShared(number) else {
+                throw EpochMessageError(description: "\(number) is the number of a process")
+            }
+            round?.shared[number] = shape
         case .end(let epoch, let processes):
             return try finish(epoch, processes)
         case .welcome, .whole, .behind, .forget, .wanted, .took:
@@ -181,17 +192,36 @@ package final class MemoryReplica: @unchecked Sendable {
             guard statistics.isPending || statistics.epoch == 0 else { continue }
             try store.commit(epoch: number, durability: .process, quick: round.quick)
         }
-        for process in stores.keys where !processes.contains(process) {
+        // Late pages come from processes that stand still: what they do not name is there all the same.
+        for process in stores.keys where late.isEmpty && !processes.contains(process) {
             stores[process] = nil
             unlink(MemoryFlush.path(of: process, in: directory.path))
         }
         let file = LateFile(directory)
         if !round.late.isEmpty { try file.write(round.late, of: number) }
+        // Late pages are of processes only: shared memory is as the epoch before has it.
+        if late.isEmpty { shared = round.shared }
+        if round.quick || !late.isEmpty { try directory.note(shared: shared, of: number) }
         epoch = number
         try directory.note(epoch: number)
+        let isSupplied = !late.isEmpty
         late = round.late.mapValues { Set($0.joined()) }
         if late.isEmpty { file.remove() }
+        if !isSupplied { fill() }
         return .whole(epoch: number)
+    }
+
+    /// Sets whether shared memory is kept ready for a restore on this host: filled now, and with every epoch.
+    package func keepFilled(_ isKept: Bool) {
+        guard isKept != (fills != nil) else { return }
+        fills = isKept ? SharedFills() : nil
+        fill()
+    }
+
+    private func fill() {
+        guard let fills else { return }
+        let shapes = shared.filter { $0.value.object.kind == .file }
+        fills.fill(shapes, from: stores, epoch: epoch)
     }
 
     /// Forgets a round that has not come to its end.
@@ -217,7 +247,7 @@ package final class MemoryReplica: @unchecked Sendable {
     }
 }
 
-/// The directory with an SMI's backing files, `<pid>.pages`, and a file that says which epoch they hold whole.
+/// The directory with an SMI's backing files, `<pid>.pages` and `<number>.shared`, and a file that says which epoch they hold whole.
 package struct EpochDirectory: Sendable {
     package let path: String
 
@@ -238,11 +268,37 @@ package struct EpochDirectory: Sendable {
         try FileContents.replace(path + "/epoch", with: Array("\(epoch)\n".utf8))
     }
 
-    /// Processes that have a backing file, by their number inside the sandbox.
+    /// What has a backing file: processes, by their number inside the sandbox, and shared memory.
     package var processes: [Int32] {
         Directories.entries(of: path).compactMap { name in
-            name.hasSuffix(".pages") ? Int32(name.dropLast(6)) : nil
+            if name.hasSuffix(".shared") { return Int32(name.dropLast(7)).map { $0 + SharedNumber.first } }
+            return name.hasSuffix(".pages") ? Int32(name.dropLast(6)) : nil
         }
+    }
+
+    /// Notes which shared memory there is in the epoch of a cut.
+    func note(shared: [Int32: SharedShape], of epoch: UInt64) throws(SyscallError) {
+        var text = "\(epoch)\n"
+        for (number, shape) in shared {
+            text += "\(number) \(shape.object.kind.rawValue) \(shape.object.inode) \(shape.size)\n"
+        }
+        try FileContents.replace(path + "/shared", with: Array(text.utf8))
+    }
+
+    /// What was noted of the shared memory of an epoch, without the names.
+    func shared(of epoch: UInt64) -> [Int32: SharedShape] {
+        let text = (try? FileContents.string(of: path + "/shared")) ?? ""
+        let lines = text.split(separator: "\n").map { $0.split(separator: " ").compactMap { UInt64($0) } }
+        guard lines.first == [epoch] else { return [:] }
+        return Dictionary(
+            lines.dropFirst().compactMap { line in
+                guard line.count == 4, let number = Int32(exactly: line[0]), SharedNumber.isShared(number),
+                    let kind = UInt8(exactly: line[1]).flatMap({ SharedObject.Kind(rawValue: $0) })
+                else { return nil }
+                let object = SharedObject(kind: kind, inode: line[2])
+                return (number, SharedShape(object: object, size: line[3], name: ""))
+            }
+        ) { first, _ in first }
     }
 
     /// Deletes everything.

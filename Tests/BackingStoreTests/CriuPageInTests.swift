@@ -106,6 +106,7 @@ struct CriuPageInTests {
                 startTime: round.startTime,
                 isTracked: round.isTracked,
                 dirty: round.dirty,
+                sharedWritten: [:],
                 present: round.present,
                 mappings: round.mappings.filter { $0.inode == 0 }
             )

@@ -20,7 +20,11 @@ struct MemoryMoveTests {
                 let report = try await smirun.handOff("alice", to: to)
                 #expect(report.mode == "precopy")
                 // Memory travels in CRIU's images only where something is wrong.
-                #expect(report.phases["memory"] != nil, "move \(move): not in epochs")
+                if report.phases["memory"] == nil {
+                    let log = try String(contentsOfFile: cluster.lab.layout.files(of: from).log, encoding: .utf8)
+                    let why = log.split(separator: "\n").filter { $0.contains("memory travels") || $0.contains("replica") }
+                    Issue.record("move \(move): not in epochs: \(why.suffix(3))")
+                }
                 reached = try await progress(smirun, beyond: reached + 20)
             }
         }
@@ -55,12 +59,31 @@ struct MemoryMoveTests {
         }
     }
 
-    /// Launches `alice` with the program that checks its own memory.
-    private func start(_ cluster: ClusterFixture) async throws {
+    @Test(
+        "is right in every page that processes share, whatever way they write to it, and does not travel in the freeze"
+    )
+    func sharer() async throws {
+        try await ClusterFixture.with { cluster in
+            let smirun = cluster.smirun
+            try await start(cluster, "sharer", argument: "8")
+            var reached = 0
+            for move in 0..<(Self.moves / 3) {
+                let from = try await smirun.host(of: "alice")
+                let to = try #require(cluster.hosts.first { $0 != from })
+                let report = try await smirun.handOff("alice", to: to)
+                // There are 32 MB, which no compression makes less.
+                #expect(report.residualBytes < 4 << 20, "move \(move)")
+                reached = try await progress(smirun, beyond: reached + 200)
+            }
+        }
+    }
+
+    /// Launches `alice` with a program that checks its own memory.
+    private func start(_ cluster: ClusterFixture, _ name: String = "checker", argument: String = "4") async throws {
         let smirun = cluster.smirun
-        let wait = "while [ ! -x /checker ]; do sleep 0.05; done; exec /checker 4 /checked"
+        let wait = "while [ ! -x /\(name) ]; do sleep 0.05; done; exec /\(name) \(argument) /checked"
         try await cluster.launch("alice", ["sh", "-c", wait])
-        try await TestProgram.install("checker", into: "alice", smirun)
+        try await TestProgram.install(name, into: "alice", smirun)
     }
 
     private func progress(_ smirun: Smirun, beyond steps: Int) async throws -> Int {

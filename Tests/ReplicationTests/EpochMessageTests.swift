@@ -1,3 +1,4 @@
+import BackingStore
 import Testing
 
 @testable import Replication
@@ -11,6 +12,10 @@ struct EpochMessageTests {
         .hot(process: 3, pages: []), .imaged(process: 4, pages: [7..<9]), .end(epoch: 300, processes: [1, 2, 99999]),
         .whole(epoch: 300), .late(process: 9, pages: [1..<2, 5..<700]), .wanted(process: 9, pages: [5..<6]),
         .took(epoch: 301),
+        .shared(
+            number: 1 << 24,
+            shape: SharedShape(object: SharedObject(kind: .segment, inode: 0), size: 1 << 33, name: "a b")
+        ),
         .behind(epoch: 299, cause: "another version"), .forget,
     ]
 

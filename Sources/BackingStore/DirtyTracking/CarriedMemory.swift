@@ -39,6 +39,15 @@ package enum CarriedMemory {
         return subtract(subtract(normalized(ofFiles), from: present), from: present)
     }
 
+    /// Writes the shared memory that backing files carry to `shared` of a directory.
+    package static func writeShared(_ objects: [SharedFlushed], to directory: String) throws {
+        var text = "device \(SharedObject.device >> 32) \(SharedObject.device & 0xffff_ffff)\n"
+        for object in objects.map(\.shape.object) {
+            text += "\(object.kind == .segment ? "segment" : "file") \(object.inode)\n"
+        }
+        try write(Array(text.utf8), to: "\(directory)/shared")
+    }
+
     /// The line of /proc/PID/status that says how much memory is locked.
     private static func lockedSize(of pid: pid_t) throws -> [UInt8] {
         let status = String(decoding: try contents("/proc/\(pid)/status"), as: UTF8.self)

@@ -27,6 +27,11 @@ struct MemoryScan {
         try scan(SMI_SCAN_WRITTEN, range, into: &regions)
     }
 
+    /// Pages of shared memory that may have been written since the last such scan, appended to `regions`.
+    mutating func sharedWritten(_ range: Range<UInt64>, into regions: inout [smi_region]) throws(SyscallError) {
+        try scan(SMI_SCAN_SHARED, range, into: &regions)
+    }
+
     private mutating func scan(
         _ mode: smi_scan_mode,
         _ range: Range<UInt64>,

@@ -17,6 +17,8 @@ package struct ProcessDirty: Sendable {
     /// Nil if it was not asked for.
     package let present: [Range<UInt64>]?
     package let mappings: [Mapping]
+    /// For each mapping of shared memory whose writes were tracked, by its addresses: pages that may have been written.
+    let sharedWritten: [Range<UInt64>: [Range<UInt64>]]
 
     /// The number of pages to read again.
     package var dirtyPages: Int { dirty.reduce(0) { $0 + $1.count } }

@@ -22,13 +22,6 @@ package struct Mapping: Sendable, Equatable {
     /// Whether a backing file carries it page by page: private memory, anonymous or written over a file.
     package var isPrivate: Bool { !isShared && !isSpecial }
 
-    /// Whether it is memory shared without a file of the rootfs: memfd, /dev/shm, System V, shared anonymous.
-    package var isSharedMemory: Bool {
-        guard isShared, inode != 0 else { return false }
-        return name.hasPrefix("/memfd:") || name.hasPrefix("/SYSV") || name.hasPrefix("/dev/shm/")
-            || name.hasPrefix("/dev/zero")
-    }
-
     init(_ raw: smi_vma, text: UnsafePointer<CChar>) {
         range = raw.start..<raw.end
         offset = raw.offset

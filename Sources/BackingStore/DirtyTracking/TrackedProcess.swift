@@ -93,14 +93,33 @@ final class TrackedProcess {
             guard mapping.inode != 0 else { continue }
             dirty += present[first...].filter { $0.categories & UInt64(SMI_PAGE_PRESENT.rawValue) == 0 }
         }
+        var shared: [Range<UInt64>: [Range<UInt64>]] = [:]
+        for mapping in mappings where mapping.isShared && mapping.sharedObject != nil {
+            shared[mapping.range] = sharedWritten(mapping.range, &scan, attachTimeout)
+        }
         return ProcessDirty(
             pid: pid,
             startTime: startTime,
             isTracked: isTracked,
             dirty: normalized(dirty.map(\.pages)),
             present: presence ? present.map(\.pages) : nil,
-            mappings: mappings
+            mappings: mappings,
+            sharedWritten: shared
         )
+    }
+
+    /// Pages of a mapping of shared memory that may have been written since the last round; nil where that is not known,
+    /// and from now on is.
+    private func sharedWritten(
+        _ range: Range<UInt64>,
+        _ scan: inout MemoryScan,
+        _ attachTimeout: Int32
+    ) -> [Range<UInt64>]? {
+        var found: [smi_region] = []
+        if uffd != nil, (try? scan.sharedWritten(range, into: &found)) != nil { return normalized(found.map(\.pages)) }
+        // Whatever this leaves unprotected is reported in the next round.
+        if register(range, attachTimeout) { _ = try? scan.sharedWritten(range, into: &found) }
+        return nil
     }
 
     private func written(

@@ -12,7 +12,8 @@ extension MemoryFlush {
     ) -> [Range<UInt64>] {
         guard let flow = flows[process.key] else { return [] }
         switch kind {
-        case .live: return coldest(flow, limit: limit)
+        // In its first round everything of a process is written; that says nothing about heat.
+        case .live: return flow.heat.coldest(of: flow.pending, limit: limit)
         case .last: return prefix(of: flow.pending, pages: limit)
         case .cold: return prefix(of: flow.owed, pages: limit)
         case .sample: return everyNth(of: flow.pending, spacing)
@@ -28,7 +29,7 @@ extension MemoryFlush {
 
     /// From now on cold rounds owe what is pending and not hot; of a process that is met later, nothing.
     func oweWhatIsCold() {
-        for (key, flow) in flows { flows[key]?.owed = coldest(flow, limit: .max) }
+        for (key, flow) in flows { flows[key]?.owed = flow.heat.coldest(of: flow.pending, limit: .max) }
     }
 
     /// Of how many pending pages one belongs to a sample.

@@ -41,6 +41,12 @@ package struct FlushReport: Sendable {
     package var processes: [ProcessDirty] = []
     /// Their numbers inside the sandbox, in the same order.
     package var inner: [pid_t] = []
+    /// Shared memory that is in backing files of its own.
+    package var shared: [SharedFlushed] = []
+    /// Objects of shared memory that were compared whole, as their writes could not be tracked.
+    package var comparedShared = 0
+    /// Pages that the round found written.
+    package var writtenPages = 0
     package var flushedPages = 0
     package var wireBytes = 0
     /// Written pages left for a later round or the cut.
@@ -77,6 +83,8 @@ package final class MemoryFlush {
         package var isCut: Bool { self == .cut || self == .lateCut }
         /// A round of its own pace says which pages are hot; those that come as fast as they can do not.
         var tellsHeat: Bool { self == .live || self == .last || self == .cut }
+        /// A hand-off depends on it: shared memory that cannot be tracked now is compared whole.
+        var comparesShared: Bool { self != .live && self != .sample && self != .cold(isFirst: false) }
     }
 
     struct Flow {
@@ -100,20 +108,24 @@ package final class MemoryFlush {
     var flows: [ProcessKey: Flow] = [:]
     /// Backing files of an earlier owner, by inner number, until their processes are met.
     private var inherited: [pid_t: PageStore]
+    private let shared: SharedFlush
     private(set) var codec: PageDelta.Codec = .zstd(level: 3)
     private var lastRound: Double?
     private var wireBytesPerPage = 4096.0
 
     /// Flushes into files of a directory; `stores` are those of it that are open already, as a replica's are.
     ///
-    /// `clock` gives seconds.
+    /// `shared` says which object of this host a number beyond those of processes is. `clock` gives seconds.
     package init(
         directory: String,
         stores: [pid_t: PageStore] = [:],
+        shared: [Int32: SharedObject] = [:],
         clock: @escaping () -> Double = MemoryFlush.monotonicSeconds
     ) {
         self.directory = directory
-        self.inherited = stores
+        self.inherited = stores.filter { !SharedNumber.isShared($0.key) }
+        let others = stores.filter { SharedNumber.isShared($0.key) }
+        self.shared = SharedFlush(directory: directory, stores: others, objects: shared)
         self.clock = clock
     }
 
@@ -129,14 +141,20 @@ package final class MemoryFlush {
         return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
     }
 
-    /// The backing files of all processes, by inner number.
+    /// The backing files of all processes, by inner number, and of shared memory.
     package var stores: [pid_t: PageStore] {
         Dictionary(flows.values.map { ($0.inner, $0.store) }) { first, _ in first }.merging(inherited) { $1 }
+            .merging(shared.stores) { $1 }
     }
 
     /// The pages that a restored process will want first, as sorted ranges.
     package func hotSet(of inner: pid_t, limit: Int) -> [Range<UInt64>] {
         normalized((flows.values.first { $0.inner == inner }?.heat.hotSet(limit: limit) ?? []).map { $0..<$0 + 1 })
+    }
+
+    /// No round comes for some time: nothing of the processes' is held on to.
+    package func rest() {
+        shared.rest()
     }
 
     /// One round over the given processes, committed as `epoch`.
@@ -152,6 +170,7 @@ package final class MemoryFlush {
         emit: (MemoryFrame) throws -> Void
     ) throws -> FlushReport {
         tracker.attach(processes.map(\.hostPid))
+        let glance = SharedGlance()
         var report = FlushReport()
         let inner = Dictionary(processes.map { ($0.hostPid, $0.inner) }) { first, _ in first }
         report.processes = tracker.scan(presence: kind.isCut, frozen: kind.isCut)
@@ -159,7 +178,6 @@ package final class MemoryFlush {
         let now = clock()
         let seconds = lastRound.map { now - $0 } ?? 0
         lastRound = now
-        let written = report.processes.reduce(0) { $0 + $1.dirtyPages }
         forget(except: Set(report.processes.map(\.key)))
         for (process, inner) in zip(report.processes, report.inner) { try take(process, inner, kind) }
         // Of processes that ended before they were met here.
@@ -167,6 +185,8 @@ package final class MemoryFlush {
         inherited = [:]
         do {
             if kind == .cold(isFirst: true) { oweWhatIsCold() }
+            report.writtenPages = report.processes.reduce(0) { $0 + $1.dirtyPages }
+            report.writtenPages += try shared.take(report.processes, glance, kind)
             var left = limit
             let spacing = sampleSpacing
             var few = LateChoice.mostWithCut
@@ -175,6 +195,8 @@ package final class MemoryFlush {
                 left -= pageCount(chosen)
                 try flush(process, chosen, replicated, &report, emit)
             }
+            try flushShared(kind, replicated, &left, &report, emit)
+            try shared.commit(epoch: epoch, quick: kind.isCut)
             for process in report.processes {
                 try flows[process.key]?.store.commit(epoch: epoch, durability: .process, quick: kind.isCut)
             }
@@ -190,7 +212,7 @@ package final class MemoryFlush {
         report.residual = Residual(
             pages: report.deferredPages,
             wireBytesPerPage: sampled ? Double(report.wireBytes) / Double(report.flushedPages) : wireBytesPerPage,
-            pagesPerSecond: seconds > 0 ? Double(written) / seconds : 0
+            pagesPerSecond: seconds > 0 ? Double(report.writtenPages) / seconds : 0
         )
         return report
     }
@@ -239,9 +261,7 @@ package final class MemoryFlush {
             )
             try flow.store.put(numbers, data)
             try emit(MemoryFrame(process: flow.inner, parent: parent, bytes: bytes, pages: pages.count))
-            report.flushedPages += pages.count
-            report.wireBytes += bytes.count
-            wireBytesPerPage = wireBytesPerPage * 0.9 + Double(bytes.count) / Double(pages.count) * 0.1
+            note(pages.count, bytes.count, &report)
         }
         if let present = process.present { try flow.store.retain(present) }
         flow.pending = subtract(chosen, from: flow.pending)
@@ -251,16 +271,30 @@ package final class MemoryFlush {
         flows[process.key] = flow
     }
 
-    /// The pending pages that are not hot, coldest first, as ranges in order.
-    func coldest(_ flow: Flow, limit: Int) -> [Range<UInt64>] {
-        // In its first round everything of a process is written; that says nothing about heat.
-        let candidates = flow.pending.joined().map { ($0, flow.heat.heat(of: $0)) }.filter { $0.1 < PageHeat.hot }
-        let chosen = candidates.count <= limit ? candidates : Array(candidates.sorted { $0.1 < $1.1 }.prefix(limit))
-        return normalized(chosen.map { $0.0..<$0.0 + 1 })
+    private func flushShared(
+        _ kind: Kind,
+        _ replicated: UInt64,
+        _ left: inout Int,
+        _ report: inout FlushReport,
+        _ emit: (MemoryFrame) throws -> Void
+    ) throws {
+        report.shared = try shared.flush(kind, replicated, codec, &left) { frame in
+            note(frame.pages, frame.bytes.count, &report)
+            try emit(frame)
+        }
+        report.deferredPages += shared.deferredPages
+        report.comparedShared = shared.compared
+    }
+
+    private func note(_ pages: Int, _ bytes: Int, _ report: inout FlushReport) {
+        report.flushedPages += pages
+        report.wireBytes += bytes
+        wireBytesPerPage = wireBytesPerPage * 0.9 + Double(bytes) / Double(pages) * 0.1
     }
 
     /// After a round that failed midway the files are at the last epoch, and so must what is pending be.
     private func rollBack() throws {
+        try shared.rollBack()
         for key in flows.keys {
             guard let flow = flows[key] else { continue }
             try flow.store.rollback()
@@ -279,8 +313,11 @@ package final class MemoryFlush {
         }
     }
 
-    /// Where the backing file of a process is.
-    package static func path(of inner: pid_t, in directory: String) -> String { "\(directory)/\(inner).pages" }
+    /// Where the backing file of a process, or of shared memory, is.
+    package static func path(of inner: pid_t, in directory: String) -> String {
+        SharedNumber.isShared(inner)
+            ? "\(directory)/\(inner - SharedNumber.first).shared" : "\(directory)/\(inner).pages"
+    }
 
     /// A backing file that is there from before; a damaged one is given up, as the process has all of it.
     private static func reopened(_ path: String) throws -> PageStore? {

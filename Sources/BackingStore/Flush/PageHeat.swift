@@ -25,6 +25,13 @@ package struct PageHeat: Sendable {
     /// Rounds in a row in which the page was written, the last one included.
     package func heat(of page: UInt64) -> UInt8 { rounds[page, default: 0] }
 
+    /// The pages among these that are not hot, coldest first, as ranges in order.
+    func coldest(of pending: [Range<UInt64>], limit: Int) -> [Range<UInt64>] {
+        let candidates = pending.joined().map { ($0, heat(of: $0)) }.filter { $0.1 < Self.hot }
+        let chosen = candidates.count <= limit ? candidates : Array(candidates.sorted { $0.1 < $1.1 }.prefix(limit))
+        return normalized(chosen.map { $0.0..<$0.0 + 1 })
+    }
+
     /// Pages that were hot in the last round, hottest first: what a restored process will want first, too.
     package func hotSet(limit: Int) -> [UInt64] {
         let hot = rounds.filter { $0.value >= Self.hot }

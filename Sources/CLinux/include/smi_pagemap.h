@@ -33,6 +33,9 @@ enum smi_category { SMI_PAGE_PRESENT = 8, SMI_PAGE_SWAPPED = 16 };
 enum smi_scan_mode {
     SMI_SCAN_PRESENT = 0, // private pages with content
     SMI_SCAN_WRITTEN = 1, // of these, those written since the last such scan, which are protected again
+    // All pages of shared memory that may have been written since the last such scan, present or not: a page that was
+    // written and then dropped from this mapping (MADV_DONTNEED) is among them. All are protected again.
+    SMI_SCAN_SHARED = 2,
 };
 // Scans [start, end) of /proc/PID/pagemap for private pages that hold content (zero pages and page cache left out).
 // *stopped is where it got to (the vector may be full). Returns regions, or -errno (-EPERM: a mapping not registered).

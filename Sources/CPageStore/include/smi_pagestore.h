@@ -71,6 +71,9 @@ struct smi_ps_put_counts {
 // Stores pages[i] = data[i * 4096 ...]; on an error nothing after the failing page is stored.
 int smi_ps_put(smi_ps *ps, const uint64_t *pages, const void *data, size_t count, struct smi_ps_put_counts *counts,
                struct smi_ps_error *error);
+// Which of the pages first ... first+count differ from what the store holds of them; their numbers go to out. Compares
+// by hash, as smi_ps_put does. Returns how many.
+size_t smi_ps_differing(smi_ps *ps, uint64_t first, const void *data, size_t count, uint64_t *out);
 // Reads one page: SMI_PS_OK, SMI_PS_ABSENT, or an error that names the page and the offset.
 int smi_ps_get(smi_ps *ps, uint64_t page, void *buffer, struct smi_ps_error *error);
 // Removes count pages from first on; returns how many there were.

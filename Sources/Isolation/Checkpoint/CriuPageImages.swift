@@ -29,7 +29,29 @@ package enum CriuPageImages {
         read: (UInt64, UnsafeMutableRawPointer) throws -> Void
     ) throws {
         guard !pages.isEmpty else { return }
-        let pagemap = images + "/pagemap-\(process).img"
+        try add(pages, list: images + "/pagemap-\(process).img", images, read)
+    }
+
+    /// Adds pages (of the object, not of an address space) of shared memory, known by its inode at the dump.
+    ///
+    /// Where CRIU has written no list for it, it does not restore it either.
+    package static func add(
+        _ pages: [Range<UInt64>],
+        ofShared inode: UInt64,
+        images: String,
+        read: (UInt64, UnsafeMutableRawPointer) throws -> Void
+    ) throws {
+        let list = images + "/pagemap-shmem-\(inode).img"
+        guard !pages.isEmpty, access(list, F_OK) == 0 else { return }
+        try add(pages, list: list, images, read)
+    }
+
+    private static func add(
+        _ pages: [Range<UInt64>],
+        list pagemap: String,
+        _ images: String,
+        _ read: (UInt64, UnsafeMutableRawPointer) throws -> Void
+    ) throws {
         let (header, head, old) = try parse(try FileContents.bytes(of: pagemap), path: pagemap)
         guard let id = ProtobufMessage(head)?.integer(1) else { throw damaged(pagemap) }
         let runs = merged(old, with: pages)

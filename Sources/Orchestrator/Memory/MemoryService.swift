@@ -73,6 +73,7 @@ package actor MemoryService {
     private func makeOwner(
         _ record: SMIRecord,
         stores: [Int32: PageStore] = [:],
+        shared: [Int32: SharedObject] = [:],
         epoch: UInt64 = 0,
         previous: String?
     ) throws {
@@ -93,6 +94,7 @@ package actor MemoryService {
             ),
             directory: around.paths.memory(user),
             stores: stores,
+            shared: shared,
             epoch: epoch
         )
         let keeping = ReplicaKeeping(user: user, owner: owner, around: around, previous: previous)
@@ -222,6 +224,7 @@ extension MemoryService: MemoryKeeping {
 
     /// Starts what keeps faults waiting if this daemon dies while pages come in.
     package func stage(_ user: String) async {
+        await (try? takeSeat(user))?.keepFilled(true)
         let path = around.paths.pageKeeper(user)
         let executable = around.paths.libexec + "/smi-pagekeeper"
         do {
@@ -255,15 +258,17 @@ extension MemoryService: MemoryKeeping {
         let images = around.paths.cut(user)
         try await offload {
             try arrival.addImaged { try CriuPageImages.add($1, of: $0, images: images, read: $2) }
+            try SharedRestore.prepare(arrival, images: images)
         }
         arrivals[user] = arrival
         return Arrival(arrival: arrival, socket: around.paths.pageSocket(user))
     }
 
     /// Gives up what `stage` and `arrive` have made ready: the SMI is not restored here.
-    package func discard(_ user: String) {
+    package func discard(_ user: String) async {
         lacking[user] = nil
         arrivals.removeValue(forKey: user)?.abandon()
+        await seats[user]?.keepFilled(false)
         // Nobody is connected to it any more and it keeps nothing: it ends.
         keepers[user] = nil
         unlink(around.paths.pageKeeper(user))
@@ -288,9 +293,15 @@ extension MemoryService: MemoryKeeping {
         }
     }
 
-    private func own(_ record: SMIRecord, stores: [Int32: PageStore] = [:], epoch: UInt64 = 0, previous: String?) {
+    private func own(
+        _ record: SMIRecord,
+        stores: [Int32: PageStore] = [:],
+        shared: [Int32: SharedObject] = [:],
+        epoch: UInt64 = 0,
+        previous: String?
+    ) {
         do {
-            try makeOwner(record, stores: stores, epoch: epoch, previous: previous)
+            try makeOwner(record, stores: stores, shared: shared, epoch: epoch, previous: previous)
         } catch {
             around.logger.error("memory is not kept", metadata: ["user": "\(record.user)", "error": "\(error)"])
         }
@@ -321,8 +332,8 @@ extension MemoryService: MemoryKeeping {
             guard !Task.isCancelled else { return }
             (comingIn[user], lacking[user]) = (nil, nil)
             noteFigures(arrival.figures, of: user)
-            let (stores, epoch) = arrival.handOver()
-            own(record, stores: stores, epoch: epoch, previous: previous)
+            let (stores, shared, epoch) = arrival.handOver()
+            own(record, stores: stores, shared: shared, epoch: epoch, previous: previous)
         } catch {
             guard !Task.isCancelled else { return }
             let error = (error as? ReplicaError) ?? ReplicaError(cause: "\(error)", remedy: "launch the SMI again")

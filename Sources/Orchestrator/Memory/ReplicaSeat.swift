@@ -7,6 +7,7 @@ actor ReplicaSeat {
     private var isClaimed = false
     /// Who serves the replica's pages, while it lacks some.
     private var arrival: MemoryArrival?
+    private var isFilled = false
     private var waiting: [(epoch: UInt64, continuation: CheckedContinuation<Bool, Never>)] = []
     /// Says something to the owner.
     private var tell: @Sendable (EpochMessage) -> Void = { _ in }
@@ -29,14 +30,18 @@ actor ReplicaSeat {
         guard stream == self.stream, !isClaimed || replica.isLacking else {
             throw EpochMessageError(description: "this stream has been replaced")
         }
-        let replica = replica
+        let (replica, isFilled) = (replica, isFilled)
         let isHello = if case .hello = message { true } else { false }
         if isHello {
             for (process, pages) in replica.lacking.sorted(by: { $0.key < $1.key }) where !pages.isEmpty {
                 tell(.late(process: process, pages: pages))
             }
         }
-        guard let reply = try await offload({ try replica.take(message) }) else { return }
+        let reply = try await offload {
+            replica.keepFilled(isFilled)
+            return try replica.take(message)
+        }
+        guard let reply else { return }
         tell(reply)
         if isHello { arrival?.ask(tell) }
         if case .whole(let epoch) = reply {
@@ -44,6 +49,13 @@ actor ReplicaSeat {
             arrival?.becameWhole()
         }
         if case .behind = reply { giveUp() }
+    }
+
+    /// Keeps shared memory ready for a restore from here on, or no more.
+    ///
+    /// While a stream is at it, the replica's next epoch comes to it.
+    func keepFilled(_ isKept: Bool) {
+        isFilled = isKept
     }
 
     /// A stream has ended: whoever waits for its epoch waits in vain.

@@ -1,0 +1,135 @@
+import CLinux
+import Glibc
+import LinuxSystem
+import Synchronization
+
+/// memfds on the host that will restore an SMI, each with what a backing file of shared memory holds: filled before the
+/// freeze, so that in it only what changed last has to be written.
+package final class SharedFills: Sendable {
+    /// One object that is ready.
+    package struct Filled: Sendable {
+        /// The number of its backing file.
+        package let number: Int32
+        /// The inode it had where it was dumped.
+        package let original: UInt64
+        /// The memfd that takes its place, and its inode.
+        package let descriptor: Descriptor
+        package let inode: UInt64
+    }
+
+    private struct Fill {
+        let descriptor: Descriptor
+        let inode: UInt64
+        let name: String
+        var size: UInt64
+        /// The epoch it holds whole; 0 for none.
+        var epoch: UInt64 = 0
+    }
+
+    /// Pages written at a time.
+    private static let batch = 64
+
+    private let fills = Mutex<[Int32: Fill]>([:])
+
+    /// Nothing is filled yet.
+    package init() {}
+
+    /// Brings objects to what their backing files hold at an epoch; one with which that fails is given up.
+    ///
+    /// Blocks. The backing files have no pending changes.
+    package func fill(_ shapes: [Int32: SharedShape], from stores: [Int32: PageStore], epoch: UInt64) {
+        fills.withLock { fills in
+            fills = fills.filter { shapes[$0.key] != nil }
+            for (number, shape) in shapes {
+                guard let store = stores[number] else { continue }
+                do {
+                    var fill = try fills[number].flatMap { $0.name == shape.name ? $0 : nil } ?? Self.make(shape)
+                    fills[number] = nil
+                    try Self.update(&fill, shape, store)
+                    fill.epoch = epoch
+                    fills[number] = fill
+                } catch {
+                    fills[number] = nil
+                }
+            }
+        }
+    }
+
+    /// The objects among these that hold an epoch whole.
+    package func filled(_ shapes: [Int32: SharedShape], epoch: UInt64) -> [Filled] {
+        fills.withLock { fills in
+            shapes.compactMap { number, shape in
+                guard let fill = fills[number], fill.epoch == epoch, fill.size == shape.size else { return nil }
+                return Filled(
+                    number: number,
+                    original: shape.object.inode,
+                    descriptor: fill.descriptor,
+                    inode: fill.inode
+                )
+            }
+        }
+    }
+
+    private static func make(_ shape: SharedShape) throws(SyscallError) -> Fill {
+        let raw = smi_shared_create(shape.name, shape.size, 1)
+        guard raw >= 0 else { throw SyscallError("memfd_create", code: -raw, subject: shape.name) }
+        let descriptor = Descriptor(owning: raw)
+        var state = smi_shared_state()
+        let result = smi_shared_look(raw, &state)
+        guard result == 0 else { throw SyscallError("fstat", code: -result, subject: shape.name) }
+        return Fill(descriptor: descriptor, inode: state.inode, name: shape.name, size: shape.size)
+    }
+
+    private static func update(_ fill: inout Fill, _ shape: SharedShape, _ store: PageStore) throws {
+        let file = fill.descriptor.raw
+        var held: [UInt64] = []
+        if fill.size != shape.size {
+            try syscall("ftruncate", shape.name) { ftruncate(file, off_t(shape.size)) }
+            // What lay behind the end in its page is gone.
+            held = [fill.size / 4096, shape.size / 4096].filter { store.epoch(of: $0) != nil }
+            fill.size = shape.size
+        }
+        var from: UInt64 = 0
+        while true {
+            let pages = store.pages(from: from, changedAfter: fill.epoch, limit: 4096)
+            guard let last = pages.last else { break }
+            held += pages
+            from = last + 1
+        }
+        let end = (shape.size + 4095) / 4096
+        for range in normalized(held.map { $0..<$0 + 1 }) { try write(range.clamped(to: 0..<end), store, file) }
+        try drop(store, end, file)
+    }
+
+    private static func write(_ range: Range<UInt64>, _ store: PageStore, _ file: Int32) throws {
+        let buffer = UnsafeMutableRawPointer.allocate(byteCount: batch * 4096, alignment: 4096)
+        defer { buffer.deallocate() }
+        for first in stride(from: range.lowerBound, to: range.upperBound, by: batch) {
+            let count = min(batch, Int(range.upperBound - first))
+            for i in 0..<count {
+                guard try store.read(first + UInt64(i), into: buffer + i * 4096) else {
+                    throw SyscallError("read", code: ENODATA, subject: "shared memory")
+                }
+            }
+            // A write beyond the end would make the object longer.
+            try syscall("write") { smi_shared_write(file, first, count, buffer) }
+        }
+    }
+
+    /// Drops pages that the backing file does not hold.
+    private static func drop(_ store: PageStore, _ end: UInt64, _ file: Int32) throws {
+        var spans = [smi_span](repeating: smi_span(), count: 256)
+        var from: UInt64 = 0
+        while from < end {
+            let count = smi_shared_present(file, &from, &spans, spans.count)
+            guard count >= 0 else { throw SyscallError("lseek", code: Int32(-count)) }
+            for span in spans[..<count] {
+                let pages = store.pages(from: span.first, limit: Int(span.end - span.first))
+                let held = normalized(pages.filter { $0 < span.end }.map { $0..<$0 + 1 })
+                for gone in subtract(held, from: [span.first..<span.end]) {
+                    try syscall("fallocate") { smi_shared_drop(file, gone.lowerBound, gone.upperBound) }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,95 @@
+import CLinux
+import Glibc
+
+/// The moment at which a round begins, before it looks at any process.
+struct SharedGlance {
+    /// Where the watches were: what happens from here on is found later.
+    let forks = ForkWatch.host.look()
+    let changes = ModifyWatch.host.look()
+    let realtime = smi_realtime()
+}
+
+/// Whether what changed in an object of shared memory since the last round is known page by page.
+///
+/// Writes through mappings that stay are tracked. Everything else is noticed, and the object is then compared whole:
+/// - write(2), fallocate(2), ftruncate(2): `ModifyWatch` tells of them;
+/// - mmap(2) and shmat(2) change the access time, so that a mapping that came and went is noticed;
+/// - a mapping that is gone, or is new, is seen in the lists of mappings;
+/// - a child inherits mappings and may end before it is seen: `ForkWatch` tells of it.
+struct SharedWatch {
+    /// Kernel times move in steps of a tick, 10 ms at most: what is younger says nothing about what came after it.
+    private static let tick: Int64 = 20_000_000
+    /// In live rounds comparing takes at most one part in so many of the time.
+    private static let share: Int64 = 20
+
+    private struct Seen {
+        let state: smi_shared_state
+        let uses: Set<SharedUse>
+        let glance: SharedGlance
+    }
+
+    private var mark: ModifyWatch.Mark?
+    private var isSegment = false
+    private var last: Seen?
+    private var compareAgain: Int64 = .min
+
+    /// Takes in a round, and gives the pages of the object written since the last one; nil where that is not known.
+    mutating func written(
+        _ sighting: SharedSighting,
+        _ memory: SharedMemory,
+        _ written: [ProcessKey: [Range<UInt64>: [Range<UInt64>]]],
+        _ glance: SharedGlance
+    ) -> [Range<UInt64>]? {
+        // Nothing but mappings leads to a segment.
+        isSegment = sighting.object.kind == .segment
+        if mark == nil, !isSegment { mark = memory.watched() }
+        let seen = Seen(state: memory.state, uses: Set(sighting.uses), glance: glance)
+        defer { last = seen }
+        guard let pages = Self.tracked(seen.uses, written), let last, isOnlyMapped(since: last, until: seen, pages)
+        else { return nil }
+        return pages
+    }
+
+    /// Pages written through mappings; nil where one of them was not tracked.
+    private static func tracked(
+        _ uses: Set<SharedUse>,
+        _ written: [ProcessKey: [Range<UInt64>: [Range<UInt64>]]]
+    ) -> [Range<UInt64>]? {
+        var pages: [Range<UInt64>] = []
+        for use in uses where use.isShared {
+            guard let found = written[use.process]?[use.range] else { return nil }
+            // An object may be mapped below its own offset: arithmetic on addresses wraps around.
+            let shift = use.offset / 4096 &- use.range.lowerBound / 4096
+            pages += found.map { $0.lowerBound &+ shift..<$0.upperBound &+ shift }
+        }
+        return normalized(pages)
+    }
+
+    /// Whether nothing but the mappings that are still there can have changed the object.
+    private func isOnlyMapped(since last: Seen, until now: Seen, _ pages: [Range<UInt64>]) -> Bool {
+        let (old, new) = (last.state, now.state)
+        guard old.size == new.size, old.accessed == new.accessed,
+            old.accessed < last.glance.realtime - Self.tick,
+            last.uses.isSubset(of: now.uses),
+            !ForkWatch.host.hasForked(Set(last.uses.map(\.process.pid)), since: last.glance.forks)
+        else { return false }
+        if let mark, ModifyWatch.host.isModified(mark, since: last.glance.changes) { return false }
+        // Something has changed it: a mapping that is tracked, or what nobody watches.
+        let isChanged = (old.modified, old.changed) != (new.modified, new.changed)
+        return !isChanged || !pages.isEmpty && (mark != nil || isSegment)
+    }
+
+    /// Forgets what was seen: the next round is not built upon this one.
+    mutating func forget() {
+        last = nil
+    }
+
+    /// Whether a live round may compare: a large object that is written in ways that cannot be tracked would take all
+    /// the time of one processor.
+    func mayCompare(at now: Int64) -> Bool { now >= compareAgain }
+
+    /// Takes in how long a comparison took.
+    mutating func compared(at start: Int64, taking duration: Int64) {
+        compareAgain = start + duration * Self.share
+    }
+}

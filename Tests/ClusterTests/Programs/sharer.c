@@ -1,0 +1,155 @@
+// Shared memory that checks itself: a parent and its children write to anonymous shared memory, a mapped memfd, a memfd
+// that is only written with write(2), and a System V segment, and know of every page of theirs what must be in it.
+//
+// sharer MEGABYTES FILE: keeps so much of each kind; writes "STEPS ERRORS" into FILE, by renaming, every 20 ms.
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ipc.h>
+#include <sys/mman.h>
+#include <sys/shm.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define PAGE 4096ul
+#define WORKERS 3
+#define KINDS 4
+
+enum kind { ANONYMOUS, MAPPED, WRITTEN, SEGMENT };
+
+struct counters {
+    atomic_ulong steps, errors;
+};
+static struct counters *counters;
+static uint64_t *starts[KINDS];
+static int mapped, written, segment;
+static size_t pages;
+// Every worker's own: the version of each page of each kind that is its.
+static uint32_t *versions[KINDS];
+
+static uint64_t mix(uint64_t x) {
+    x ^= x >> 33;
+    x *= 0xff51afd7ed558ccdull;
+    x ^= x >> 29;
+    x *= 0xc4ceb9fe1a85ec53ull;
+    return x ^ x >> 32;
+}
+
+static uint64_t word(int kind, size_t page, size_t i) {
+    return mix(((uint64_t)versions[kind][page] << 40) + (uint64_t)kind * 1000003 + page * 521 + i);
+}
+
+static void make(int kind, size_t page, uint64_t *out) {
+    for (size_t i = 0; i < PAGE / 8; i++)
+        out[i] = word(kind, page, i);
+}
+
+static void check(int kind, size_t page) {
+    uint64_t bytes[PAGE / 8], *held = kind == WRITTEN ? bytes : starts[kind] + page * PAGE / 8;
+    if (kind == WRITTEN && pread(written, bytes, PAGE, (off_t)(page * PAGE)) != PAGE)
+        atomic_fetch_add(&counters->errors, 1);
+    for (size_t i = 0; i < PAGE / 8; i++)
+        if (held[i] != word(kind, page, i)) {
+            if (atomic_fetch_add(&counters->errors, 1) < 5)
+                fprintf(stderr, "kind %d page %zu word %zu version %u\n", kind, page, i, versions[kind][page]);
+            return;
+        }
+}
+
+// A new version of a page, by the way that `how` says.
+static void change(int kind, size_t page, unsigned how) {
+    uint64_t bytes[PAGE / 8];
+    versions[kind][page]++;
+    make(kind, page, bytes);
+    if (kind == WRITTEN || (kind == MAPPED && how == 0)) {
+        if (pwrite(kind == MAPPED ? mapped : written, bytes, PAGE, (off_t)(page * PAGE)) != PAGE)
+            abort();
+    } else if (how == 1) {
+        // A child that is gone at once.
+        pid_t child = fork();
+        if (child == 0) {
+            memcpy(starts[kind] + page * PAGE / 8, bytes, PAGE);
+            _exit(0);
+        }
+        waitpid(child, NULL, 0);
+    } else if (how == 2 && kind != ANONYMOUS) {
+        // A mapping that is gone at once.
+        void *passing = kind == SEGMENT ? shmat(segment, NULL, 0)
+                                        : mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, mapped, 0);
+        memcpy((char *)passing + page * PAGE, bytes, PAGE);
+        if (kind == SEGMENT)
+            shmdt(passing);
+        else
+            munmap(passing, pages * PAGE);
+    } else {
+        memcpy(starts[kind] + page * PAGE / 8, bytes, PAGE);
+        if (how == 3)
+            madvise(starts[kind] + page * PAGE / 8, PAGE, MADV_DONTNEED);
+    }
+}
+
+static void work(unsigned me) {
+    uint64_t state = me + 1;
+    for (int kind = 0; kind < KINDS; kind++) {
+        versions[kind] = calloc(pages, sizeof(**versions));
+        for (size_t page = me; page < pages; page += WORKERS)
+            change(kind, page, 9);
+    }
+    for (;;) {
+        state = mix(state + 0x9e3779b97f4a7c15ull);
+        int kind = (int)(state % KINDS);
+        // Some pages change all the time, most hardly ever.
+        size_t span = state >> 20 & 3 ? 12 : pages / WORKERS;
+        size_t page = (state >> 32) % span * WORKERS + me;
+        if (page < pages) {
+            change(kind, page, (unsigned)(state >> 8) % 40);
+            check(kind, page);
+        }
+        check((int)(state >> 4 & 3), (size_t)((state >> 16) % (pages / WORKERS)) * WORKERS + me);
+        atomic_fetch_add(&counters->steps, 1);
+        usleep(1000);
+    }
+}
+
+static void *share(int fd, size_t size) {
+    void *start = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | (fd < 0 ? MAP_ANONYMOUS : 0), fd, 0);
+    if (start == MAP_FAILED)
+        abort();
+    return start;
+}
+
+int main(int argc, char **argv) {
+    if (argc != 3)
+        return 2;
+    size_t size = (size_t)atoi(argv[1]) << 20;
+    pages = size / PAGE;
+    counters = share(-1, PAGE);
+    starts[ANONYMOUS] = share(-1, size);
+    mapped = memfd_create("mapped", MFD_CLOEXEC);
+    written = memfd_create("written", MFD_CLOEXEC);
+    if (ftruncate(mapped, (off_t)size) != 0 || ftruncate(written, (off_t)size) != 0)
+        return 1;
+    starts[MAPPED] = share(mapped, size);
+    segment = shmget(IPC_PRIVATE, size, IPC_CREAT | 0600);
+    starts[SEGMENT] = shmat(segment, NULL, 0);
+    if (starts[SEGMENT] == (void *)-1)
+        return 1;
+    for (unsigned me = 0; me < WORKERS; me++)
+        if (fork() == 0)
+            work(me);
+    char fresh[256];
+    snprintf(fresh, sizeof(fresh), "%s.new", argv[2]);
+    for (;;) {
+        FILE *file = fopen(fresh, "we");
+        if (file != NULL) {
+            fprintf(file, "%lu %lu\n", atomic_load(&counters->steps), atomic_load(&counters->errors));
+            fclose(file);
+            rename(fresh, argv[2]);
+        }
+        usleep(20000);
+    }
+}
