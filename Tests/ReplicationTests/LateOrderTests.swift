@@ -5,20 +5,22 @@ import Testing
 @Suite("Late pages")
 struct LateOrderTests {
     @Test("go in this order: those waited for, what follows them, hot ones, the rest; each once")
-    func order() throws {
+    func order() {
         var order = LateOrder([1: [10..<20, 30..<200], 2: [5..<8]], hot: [1: [30..<31], 2: [7..<8, 90..<91]])
-        #expect(order.nextWanted(limit: 8) == nil)
-        let hottest = try #require(order.nextOther(limit: 8))
-        #expect(hottest.process == 1 && hottest.pages == [30..<31])
+        let none1 = order.nextWanted(limit: 8)
+        #expect(none1 == nil)
+        let hottest = order.nextOther(limit: 8)
+        #expect(hottest?.process == 1 && hottest?.pages == [30..<31])
         order.want(1, [15..<16])
         order.want(1, [12..<13, 30..<31, 1000..<1001])
         order.want(3, [1..<2])
-        let wanted = try #require(order.nextWanted(limit: 8))
-        #expect(wanted.process == 1 && wanted.pages == [12..<13, 15..<16])
-        #expect(order.nextWanted(limit: 8) == nil)
+        let wanted = order.nextWanted(limit: 8)
+        #expect(wanted?.process == 1 && wanted?.pages == [12..<13, 15..<16])
+        let none2 = order.nextWanted(limit: 8)
+        #expect(none2 == nil)
         order.want(1, [12..<13])
-        let following = try #require(order.nextOther(limit: 4))
-        #expect(following.process == 1 && following.pages == [13..<15, 16..<18])
+        let following = order.nextOther(limit: 4)
+        #expect(following?.process == 1 && following?.pages == [13..<15, 16..<18])
         var seen: [Int32: [UInt64]] = [1: [30, 12, 15, 13, 14, 16, 17]]
         var firstOfTwo: UInt64?
         while let (process, pages) = order.nextOther(limit: 3) {
@@ -40,7 +42,8 @@ struct LateOrderTests {
         let frames = [order.nextWanted(limit: 8), order.nextWanted(limit: 8)].compactMap(\.self)
         #expect(frames.map(\.process) == [1, 2])
         #expect(frames.map(\.pages) == [[1..<2], [1..<2, 3..<4]])
-        #expect(order.nextWanted(limit: 8) == nil)
+        let none3 = order.nextWanted(limit: 8)
+        #expect(none3 == nil)
     }
 
     /// A link in virtual time: what is sent leaves one after the other, answers come a round trip later.
@@ -70,7 +73,7 @@ struct LateOrderTests {
             let (queued, busy) = longestQueue(rate: rate, roundTrip: roundTrip, frames: 4000)
             // A round trip, and the frame that is on its way out.
             #expect(queued <= roundTrip + 2 * 4200 / rate + 0.0005 + roundTrip / 2, "\(rate)")
-            #expect(busy > 0.5, "\(rate)")
+            #expect(busy > 0.8, "\(rate)")
         }
     }
 }
