@@ -2,7 +2,7 @@ import BackingStore
 
 /// How many bytes of late pages may be on their way, so that the link is busy and a page that is waited for is not held up.
 ///
-/// A queue of what the link carries in one round trip keeps it busy; a longer one only makes pages wait. Pure.
+/// What the link carries in one round trip, and one frame that is leaving, keep it busy; more only makes pages wait. Pure.
 struct LateWindow: Sendable {
     /// A round trip that was not measured, seconds.
     private static let unmeasured = 0.001
@@ -13,8 +13,10 @@ struct LateWindow: Sendable {
     /// Bytes a second.
     private let rate: Double
     private var roundTrip: Double?
-    private var underWay: [(bytes: Int, sent: Double, queue: Int)] = []
+    /// Frames without an answer, and when they have left, as far as the rate says.
+    private var underWay: [(bytes: Int, left: Double)] = []
     private var queue = 0
+    private var free = -Double.infinity
 
     /// A window on a link of that rate, bytes a second.
     init(bytesPerSecond: Double) {
@@ -28,7 +30,7 @@ struct LateWindow: Sendable {
     var framePages: Int { min(ProcessMemoryReader.batch, max(1, Int(pipe / 2) / PageStore.pageSize)) }
 
     /// Whether one more frame that nobody waits for may be sent.
-    var hasRoom: Bool { Double(queue) < max(pipe, Double(PageStore.pageSize)) }
+    var hasRoom: Bool { Double(queue) < pipe + Double(framePages * PageStore.pageSize) }
 
     /// Frames that no answer has come to.
     var isEmpty: Bool { underWay.isEmpty }
@@ -36,7 +38,8 @@ struct LateWindow: Sendable {
     /// A frame has left, at a time in seconds.
     mutating func sent(_ bytes: Int, at time: Double) {
         queue += bytes
-        underWay.append((bytes, time, queue))
+        free = max(free, time) + Double(bytes) / rate
+        underWay.append((bytes, free))
     }
 
     /// The answer to the oldest frame has come.
@@ -45,7 +48,7 @@ struct LateWindow: Sendable {
         let frame = underWay.removeFirst()
         queue -= frame.bytes
         // What is not the link's own work is the way there and back.
-        let measured = time - frame.sent - Double(frame.queue) / rate
+        let measured = time - frame.left
         let known = roundTrip.map { min(measured, $0 * Self.forgetting) } ?? measured
         roundTrip = min(max(known, Self.bounds.lowerBound), Self.bounds.upperBound)
     }

@@ -43,6 +43,8 @@ extension MemoryOwner {
                     throw error
                 }
             }
+            // Another round would find pages written that the cut then has to carry, and hold it up.
+            isLeaving = isLeaving || destination == host
             return Warmth(wasWarm: wasWarm, bytes: rounds.bytes, mode: mode)
         }
     }

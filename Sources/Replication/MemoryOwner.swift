@@ -70,7 +70,7 @@ package actor MemoryOwner {
     /// An epoch more, made here, would be of another past than those of the next owner.
     var isLeaving = false
     /// Where a hand-off goes to: its stream is not given up, replica or not.
-    private var destination: String?
+    private(set) var destination: String?
     private(set) var residual = Residual(pages: 0, wireBytesPerPage: 4096, pagesPerSecond: 0)
 
     /// An owner of the memory of a directory; `stores` and `epoch` are what this host holds of it already, `shared` says

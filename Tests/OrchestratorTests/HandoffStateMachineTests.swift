@@ -150,7 +150,7 @@ private struct Explorer {
         if !model.destinationTodo.isEmpty { next += destinationSteps(model) }
         if model.lateCommit { branch { Self.applyCommit(&$0) } }
         // Pages come, or do not: then the destination ends its copy before it changes the record.
-        if model.destinationLacks, model.destinationRuns, model.source.state == .supplying {
+        if model.destinationLacks, model.destinationRuns {
             branch { $0.destinationLacks = false }
             branch {
                 ($0.destinationRuns, $0.destinationRestored, $0.destinationLacks) = (false, false, false)
@@ -231,6 +231,7 @@ private struct Explorer {
             }
         case .awaitResumed:
             if model.destinationRuns { branch { $0.feed(source: .resumed(lacksPages: $0.late)) } }
+            if model.givenBack { branch { $0.feed(source: .returned) } }
         case .supply:
             if model.givenBack {
                 branch { $0.feed(source: .returned) }

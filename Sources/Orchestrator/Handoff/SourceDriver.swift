@@ -299,6 +299,9 @@ private struct SourceRun {
                 times.resumed()
                 return .resumed(lacksPages: leavesPages)
             }
+            if let found = try? await around.store.record(of: user), found.record.host == around.host {
+                return .returned
+            }
             try? await Task.sleep(for: around.storePause)
         }
     }

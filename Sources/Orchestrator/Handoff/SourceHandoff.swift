@@ -120,6 +120,10 @@ package struct SourceHandoff: Sendable {
             (.moved, .resumed(let lacksPages)):
             state = lacksPages ? .supplying : .ended
             return [.succeed, lacksPages ? .supply : .destroyLocal]
+        case (.moved, .returned):
+            // It was gone again before we heard that it ran there.
+            state = .ended
+            return [.resumeLocal, .fail(failure ?? Self.lost)]
         case (.supplying, .supplied):
             state = .ended
             return [.destroyLocal]
