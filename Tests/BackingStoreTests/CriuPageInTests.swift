@@ -106,9 +106,9 @@ struct CriuPageInTests {
                 startTime: round.startTime,
                 isTracked: round.isTracked,
                 dirty: round.dirty,
-                sharedWritten: [:],
                 present: round.present,
-                mappings: round.mappings.filter { $0.inode == 0 }
+                mappings: round.mappings.filter { $0.inode == 0 },
+                sharedWritten: [:]
             )
             #expect(try CarriedMemory.writeSkips(anonymous, to: images).isEmpty)
             setenv("SMIRUN_CRIU_CARRY", images, 1)

@@ -128,7 +128,7 @@ extension MemoryService {
         coming.cancel()
         let keeper = around.paths.pageKeeper(user)
         try? await offload { try PageKeeper.connect(to: keeper).dropAll() }
-        discard(user)
+        await discard(user)
     }
 
     static let unkept = ReplicaError(
