@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -77,6 +78,8 @@ static _Noreturn void run_child(const struct smi_spawn *s, int report) {
             smi_child_fail(report, SMI_STAGE_SETNS);
     if (s->unshare_flags && unshare((int)s->unshare_flags) < 0)
         smi_child_fail(report, SMI_STAGE_UNSHARE);
+    // The daemon's own priority is not for what it starts.
+    setpriority(PRIO_PROCESS, 0, 0);
     if (s->new_session && setsid() < 0)
         smi_child_fail(report, SMI_STAGE_SESSION);
     if (((s->clone_flags | s->unshare_flags) & CLONE_NEWNS) && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)

@@ -9,8 +9,8 @@ import LinuxSystem
 final class ServedSpace {
     /// Pages copied at a time between two looks at the faults.
     static let batch: UInt64 = 32
-    /// The same while there are faults.
-    static let shortBatch: UInt64 = 4
+    /// The same while there are faults: the next one waits behind no more than this.
+    static let shortBatch: UInt64 = 1
     /// Looks for pages that are here, between two looks at the faults.
     private static let mostSteps = 256
 

@@ -55,7 +55,10 @@ package final class CriuService: Sendable {
             request.cgroup = context.cgroup
             request.legacyCgroups = context.legacyCgroups
             request.newCgroupNamespace = context.newCgroupNamespace
-            return CriuService(child: try request.start(), socket: ours, restores: context.gate != nil)
+            let child = try request.start()
+            // What it restores gets the priority that it had.
+            Urgency.raise(child.pid)
+            return CriuService(child: child, socket: ours, restores: context.gate != nil)
         } catch {
             throw IsolationError(
                 .systemCall,

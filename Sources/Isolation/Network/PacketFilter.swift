@@ -87,6 +87,27 @@ package struct PacketFilter: Sendable {
         try batch.commit(over: NetlinkSocket(.netfilter))
     }
 
+    /// Lets packets pass again, while `body` runs from the moment on at which they do.
+    ///
+    /// The filter's commit returns milliseconds after that moment. Where it is not seen to come, `body` runs at the end.
+    package func open(_ address: SandboxAddress, _ body: () throws -> Void) throws {
+        let link = PacketFilterBatch.key(interface: address.hostLink)
+        var isDone = false
+        _ = try alongside {
+            try setBlocked(false, address)
+        } _: {
+            let socket = try NetlinkSocket(.netfilter)
+            let deadline = ContinuousClock.now + .milliseconds(20)
+            while try PacketFilterBatch.has(link, in: "blocked", of: Self.table, over: socket) {
+                if ContinuousClock.now > deadline { return }
+                usleep(50)
+            }
+            try body()
+            isDone = true
+        }
+        if !isDone { try body() }
+    }
+
     /// The rules; docs/security-model.md explains them.
     ///
     /// TCP needs no connection tracking: whatever carries SYN without ACK would open a connection and is dropped, all else

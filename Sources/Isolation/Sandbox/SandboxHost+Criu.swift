@@ -65,7 +65,9 @@ extension SandboxHost {
     /// Memory that `carrying` takes care of is not in the images.
     package func checkpoint(_ user: String, carrying memory: CarriedCut?) async throws -> CheckpointReport {
         try await locks.alone(user) { [self] in
-            try IsolationError.wrapping("dump \(user)") { try checkpointNow(user, memory) }
+            try IsolationError.wrapping("dump \(user)") {
+                try Urgency.withQuickGracePeriods { try checkpointNow(user, memory) }
+            }
         }
     }
 
@@ -162,7 +164,9 @@ extension SandboxHost {
     /// Restores the sandbox from its cut; it ends frozen and blocked, and CRIU is gone.
     package func restore(_ user: String) async throws -> SandboxProcess {
         try await locks.alone(user) { [self] in
-            try IsolationError.wrapping("restore \(user)") { try restoreNow(user) }
+            try IsolationError.wrapping("restore \(user)") {
+                try Urgency.withQuickGracePeriods { try restoreNow(user) }
+            }
         }
     }
 

@@ -24,8 +24,10 @@ extension SandboxHost {
                     LinkRemaps.remove(images: paths.cut(user), rootOf: handle.pid)
                 }
                 try network.routeHere(spec.address)
-                try network.filter.setBlocked(false, spec.address)
-                try cgroup(user).thaw()
+                let cgroup = try cgroup(user)
+                try Urgency.withQuickGracePeriods {
+                    try network.filter.open(spec.address) { try cgroup.thaw() }
+                }
             }
         }
     }

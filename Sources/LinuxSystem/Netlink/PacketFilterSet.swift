@@ -32,6 +32,26 @@ package struct PacketFilterBatch: Sendable {
         }
     }
 
+    /// Whether a set has an element, now: a change counts as soon as it is in force.
+    ///
+    /// `commit` returns milliseconds later, once no processor can be in the middle of the rules as they were.
+    package static func has(
+        _ key: [UInt8],
+        in set: String,
+        of table: String,
+        over socket: NetlinkSocket
+    ) throws(SyscallError) -> Bool {
+        do {
+            return try !socket.query(
+                PacketFilterBatch(table: table).element(13, set, key, flags: 0),
+                subject: "inet \(table)"
+            ).isEmpty
+        } catch {
+            if error.code == ENOENT { return false }
+            throw error
+        }
+    }
+
     /// The key of an interface's name (type `ifname`): 16 bytes.
     package static func key(interface name: String) -> [UInt8] {
         let bytes = Array(name.utf8.prefix(15))

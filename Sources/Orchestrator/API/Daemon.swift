@@ -22,6 +22,8 @@ package struct Daemon: Sendable {
         // Blocking work has threads of its own, which come and go: an arena for each of them would keep what the
         // compression of a hand-off took.
         ProgramMemory.limitArenas(2)
+        // A busy host must not make freezes longer.
+        Urgency.raiseThisProcess()
         let paths = configuration.paths
         let membership = try Membership.load(paths)
         let identity = try HostIdentity.load(from: Membership.directory(paths))
