@@ -33,14 +33,15 @@ extension MemoryOwner {
         late: Bool = false,
         _ body: @escaping @Sendable (CutMaker) async throws -> Value
     ) async throws -> (Value, CutSending) {
-        return try await turns.whileAlone(around.user) {
+        try await turns.whileAlone(around.user) {
             // A background round may have come since the replica was warmed, and found it gone or behind.
             guard let subscriber = subscribers[host], subscriber.epoch == journal.epoch else {
                 throw Self.notConnected(host)
             }
             isLeaving = true
             await around.priority.beginCut(to: host)
-            let maker = CutMaker(journal: journal, kind: late ? .lateCut : .cut, rate: await around.rates.rate(to: host))
+            let rate = await around.rates.rate(to: host)
+            let maker = CutMaker(journal: journal, kind: late ? .lateCut : .cut, rate: rate)
             let sending = CutSending(maker, over: subscriber.link)
             let priority = around.priority
             Task {
