@@ -40,7 +40,8 @@ extension MemoryOwner {
             }
             isLeaving = true
             await around.priority.beginCut(to: host)
-            let maker = CutMaker(journal: journal, kind: late ? .lateCut : .cut, rate: await around.rates.rate(to: host))
+            let rate = await around.rates.rate(to: host)
+            let maker = CutMaker(journal: journal, kind: late ? .lateCut : .cut, rate: rate)
             let sending = CutSending(maker, over: subscriber.link)
             let priority = around.priority
             Task {

@@ -93,7 +93,8 @@ struct MemoryFlushTests {
             replicas[frame.process] = store
             let parent = frame.parent.flatMap { replicas[$0] }
             #expect(
-                try frame.bytes.withUnsafeBytes { try PageDelta.apply($0, to: store, parent: parent) }.count == frame.pages
+                try frame.bytes.withUnsafeBytes { try PageDelta.apply($0, to: store, parent: parent) }.count
+                    == frame.pages
             )
         }
         var epoch: UInt64 = 0

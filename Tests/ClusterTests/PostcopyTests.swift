@@ -1,4 +1,5 @@
 import Foundation
+import Glibc
 import LinuxSystem
 import Orchestrator
 import Testing
@@ -70,6 +71,25 @@ struct PostcopyTests {
         }
     }
 
+    @Test("comes back too where the source is silent for a minute, and never runs twice")
+    func silent() async throws {
+        // The first host keeps the store.
+        try await with(hosts: 3, options: ["--host", "host2"]) { cluster in
+            let (smirun, lab) = (cluster.smirun, cluster.lab)
+            let frozen = try await progress(smirun, beyond: 0)
+            #expect(try await smirun.handOff("alice", to: "host3").mode == "postcopy")
+            _ = try await offload { try lab.signal("host2", SIGSTOP) }
+            _ = try await eventually("it is given back", within: .seconds(120)) {
+                try await events(smirun).contains { $0.kind == "returned" } ? true : nil
+            }
+            #expect(try cluster.copies(of: "alice") == 1, "the frozen one")
+            _ = try await offload { try lab.signal("host2", SIGCONT) }
+            _ = try await progress(smirun, beyond: frozen + 2 * Self.megabytes * 256)
+            #expect(try await smirun.host(of: "alice") == "host2")
+            try await settled(cluster)
+        }
+    }
+
     @Test("is slowed down instead where there must always be a whole copy")
     func wholeCopy() async throws {
         try await with(options: ["--whole-copy"]) { cluster in
@@ -94,10 +114,11 @@ struct PostcopyTests {
     // MARK: -
 
     private func with(
+        hosts: Int = 2,
         options: [String] = [],
         _ body: (ClusterFixture) async throws -> Void
     ) async throws {
-        try await ClusterFixture.with(rate: "50mbit") { cluster in
+        try await ClusterFixture.with(hosts: hosts, rate: "50mbit") { cluster in
             let smirun = cluster.smirun
             let wait = "while [ ! -x /rewriter ]; do sleep 0.05; done; exec /rewriter "
             let program = ["sh", "-c", wait + "\(Self.megabytes) \(Self.pagesASecond) /checked"]

@@ -39,7 +39,9 @@ extension MemoryFlush {
 
     /// The pages of frozen processes, for what is still missing elsewhere of the epoch after `epoch`.
     package func frozenPages(after epoch: UInt64) -> FrozenPages {
-        let sources = flows.map { FrozenPages.Source(hostPid: $0.key.pid, inner: $0.value.inner, store: $0.value.store) }
+        let sources = flows.map { key, flow in
+            FrozenPages.Source(hostPid: key.pid, inner: flow.inner, store: flow.store)
+        }
         return FrozenPages(sources, after: epoch, codec: codec)
     }
 }

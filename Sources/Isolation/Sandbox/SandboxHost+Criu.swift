@@ -89,6 +89,8 @@ extension SandboxHost {
         var request = DumpRequest(user: user, pid: handle.pid, images: paths.cut(user))
         request.external = masks.externalMounts(of: ProcMasks.all.present)
         TerminalDescriptors.replaceAliases(sandbox: handle.pid)
+        // Processes that a hand-off has slowed down would be slow to stop.
+        try? cgroup.setProcessors(spec.limits.cpus)
         do {
             let report = try CheckpointAttempts.dump(
                 request,

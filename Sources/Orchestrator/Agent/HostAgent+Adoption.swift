@@ -116,6 +116,8 @@ extension HostAgent {
             guard try await around.store.claim(user: user, host: host) else { return false }
         }
         _ = try await around.sandboxes.adopt(user)
+        // A hand-off may have slowed it down.
+        try? await around.sandboxes.slow(user, to: nil)
         try await around.sandboxes.resume(user)
         try await around.sandboxes.discardCut(user)
         guard let record = try await around.store.record(of: user)?.record else { return false }

@@ -97,6 +97,7 @@ private struct SourceRun {
                 // Also CRIU, which waits for a dump that does not come.
                 try? await around.sandboxes.discardCut(user)
                 await memory?.stays()
+                try? await around.sandboxes.slow(user, to: nil)
                 result = .failure(error)
             default:
                 if let event = await perform(effect) {

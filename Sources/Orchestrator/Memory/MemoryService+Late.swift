@@ -86,14 +86,14 @@ extension MemoryService {
     // MARK: - The destination
 
     /// Late pages have come, and the host that they came from is not needed any more.
-    func noteFigures(_ figures: LateFigures, of user: String) {
+    func noteFigures(_ figures: LateFigures, of record: SMIRecord) {
         guard figures.pages > 0 else { return }
         around.events.note(
             "whole",
-            user: user,
+            user: record.user,
             [
-                "pages": "\(figures.pages)", "waits": "\(figures.waits)",
-                "longest_wait_ms": "\(milliseconds(figures.longestWait))",
+                "generation": "\(record.generation)", "pages": "\(figures.pages)",
+                "waits": "\(figures.waits)", "longest_wait_ms": "\(milliseconds(figures.longestWait))",
             ]
         )
     }

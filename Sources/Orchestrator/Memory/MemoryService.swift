@@ -153,6 +153,8 @@ package actor MemoryService {
     private func seatForStream(_ user: String, generation: UInt64, image: String) async throws -> ReplicaSeat {
         if let late = lacking[user] { return late }
         let owner = try await owner(of: user, generation: generation)
+        // What it lacks is known once it has been adopted; until then nothing may be said about its files.
+        guard owner != around.host else { throw Self.runsHere(user) }
         let seat = try await takeSeat(user)
         try await seat.giveUpLate()
         let fetchImage = around.fetchImage
@@ -171,11 +173,15 @@ package actor MemoryService {
         return record.host
     }
 
+    private static func runsHere(_ user: String) -> ReplicaError {
+        ReplicaError(cause: "\(user) runs here", remedy: "nothing is to be done: it is its own replica")
+    }
+
     func takeSeat(_ user: String) async throws -> ReplicaSeat {
         guard isValidUserName(user), owned[user] == nil, arrivals[user] == nil, comingIn[user] == nil,
             !supplying.contains(user)
         else {
-            throw ReplicaError(cause: "\(user) runs here", remedy: "nothing is to be done: it is its own replica")
+            throw Self.runsHere(user)
         }
         if let seat = seats[user] { return seat }
         let path = around.paths.memory(user)
@@ -331,7 +337,7 @@ extension MemoryService: MemoryKeeping {
             // The SMI may have ended meanwhile.
             guard !Task.isCancelled else { return }
             (comingIn[user], lacking[user]) = (nil, nil)
-            noteFigures(arrival.figures, of: user)
+            noteFigures(arrival.figures, of: record)
             let (stores, shared, epoch) = arrival.handOver()
             own(record, stores: stores, shared: shared, epoch: epoch, previous: previous)
         } catch {

@@ -18,7 +18,9 @@ actor ReplicaSeat {
         self.replica = replica
     }
 
-    /// A stream of the owner begins; the number goes with its messages. `tell` takes what is to be said to it.
+    /// A stream of the owner begins; the number goes with its messages.
+    ///
+    /// `tell` takes what is to be said to it.
     func begin(_ tell: @escaping @Sendable (EpochMessage) -> Void) -> Int {
         stream += 1
         self.tell = tell

@@ -78,6 +78,12 @@ struct BenchHandoffCommand: AsyncParsableCommand {
         let (moved, seen, blackout) = try await machine.move()
         try await machine.place.setRunning(false)
         add("smirun", seen, &report)
+        if moved.mode == "postcopy" {
+            let (pages, waits, longest) = try await machine.awaitWhole(generation: moved.generation)
+            report.add("smirun", "late pages", pages, unit: "")
+            report.add("smirun", "  of these waited for", waits, unit: "")
+            report.add("smirun", "  longest wait for one", longest)
+        }
         report.add("smirun", "blackout, seen by a client", blackout)
         report.add("smirun", "frozen, as reported", moved.frozenMs)
         report.add("smirun", "total", moved.totalMs)
@@ -178,6 +184,21 @@ private final class MovingMachine: Sendable {
     private func target() async throws -> String {
         let view = try await lab.daemon.call(.inspect, UserRequest(user: Self.user), as: SMIView.self)
         return view.host == lab.hosts[0].name ? lab.hosts[1].name : lab.hosts[0].name
+    }
+
+    /// Waits, with a limit, until all pages have followed the last hand-off.
+    ///
+    /// - Returns: how many did, how many of them were waited for, and the longest of these waits in ms.
+    func awaitWhole(generation: Int) async throws -> (pages: Double, waits: Double, longest: Double) {
+        let request = EventsRequest(user: Self.user, follow: true)
+        let daemon = lab.daemon
+        let event = try await within(.seconds(120), "the pages that follow") {
+            try await daemon.stream(.events, request, as: EventRecord.self) { event in
+                event.kind == "whole" && event.detail["generation"] == "\(generation)" ? event : nil
+            }
+        }
+        func figure(_ name: String) -> Double { event?.detail[name].flatMap { Double($0) } ?? 0 }
+        return (figure("pages"), figure("waits"), figure("longest_wait_ms"))
     }
 
     /// Moves it to the other host.
