@@ -204,6 +204,7 @@ package final class MemoryReplica: @unchecked Sendable {
         if round.quick || !late.isEmpty { try directory.note(shared: shared, of: number) }
         epoch = number
         try directory.note(epoch: number)
+        self.round = nil
         let isSupplied = !late.isEmpty
         late = round.late.mapValues { Set($0.joined()) }
         if late.isEmpty { file.remove() }
@@ -219,7 +220,8 @@ package final class MemoryReplica: @unchecked Sendable {
     }
 
     private func fill() {
-        guard let fills else { return }
+        // In the midst of a round the files hold what may yet be rolled back.
+        guard let fills, round == nil else { return }
         let shapes = shared.filter { $0.value.object.kind == .file }
         fills.fill(shapes, from: stores, epoch: epoch)
     }

@@ -147,4 +147,68 @@ struct CriuPageInTests {
         #expect(check(launched, report) == "0 4711")
         server.stop()
     }
+
+    @Test("Shared memory is left out of CRIU's images, and restored as the memfds that were filled before")
+    func shared() throws {
+        let scratch = try ScratchDirectory()
+        let program = try TestPrograms.build("sharing", in: scratch)
+        let images = scratch.file("images")
+        mkdir(images, 0o700)
+        defer { _ = try? TestPrograms.run(["/bin/rm", "-rf", images]) }
+        let launched = try TestPrograms.spawn(
+            [
+                "/bin/sh", "-c", "exec \"$@\" </dev/null >/dev/null 2>&1", "sh", program, "-",
+                scratch.file("ready"),
+            ],
+            newSession: true
+        )
+        defer { kill(launched, SIGKILL) }
+        for _ in 0..<5000 where access(scratch.file("ready"), F_OK) != 0 { usleep(1000) }
+        let flush = MemoryFlush(directory: scratch.path)
+        let process = FlushedProcess(hostPid: launched, inner: launched)
+        let report = try flush.round(.cut, processes: [process], epoch: 1, replicated: 0) { _ in }
+        flush.tracker.detach()
+        flush.rest()
+        try #require(report.shared.count == 3)
+        let preload = try buildPreload(scratch)
+        try CarriedMemory.writeShared(report.shared, to: images)
+        setenv("SMIRUN_CRIU_CARRY", images, 1)
+        let options = ["-D", images, "--manage-cgroups=ignore", "-v1"]
+        let dumped = try TestPrograms.run(
+            TestCriu.arguments(["dump", "-t", "\(launched)", "-o", "dump.log"] + options, preload: preload)
+        )
+        unsetenv("SMIRUN_CRIU_CARRY")
+        try #require(dumped == 0, "dump: \(text(images + "/dump.log"))")
+        var status: Int32 = 0
+        waitpid(launched, &status, 0)
+        // Each object has its list of pages; there is none in it.
+        for flushed in report.shared {
+            var list = stat()
+            #expect(stat("\(images)/pagemap-shmem-\(flushed.shape.object.inode).img", &list) == 0)
+            #expect(list.st_size < 64)
+        }
+        let fills = SharedFills()
+        let shapes = Dictionary(uniqueKeysWithValues: report.shared.map { ($0.number, $0.shape) })
+        fills.fill(shapes, from: flush.stores, epoch: 1)
+        let filled = fills.filled(shapes, epoch: 1)
+        try #require(filled.count == 3)
+        let lines = filled.map { "\($0.original) \($0.inode) \(getpid()) \($0.descriptor.raw)\n" }
+        try FileContents.replace(images + "/filled", with: Array(lines.joined().utf8))
+        let restored = try TestPrograms.run(
+            TestCriu.arguments(["restore", "-d", "-o", "restore.log"] + options, preload: preload)
+        )
+        try #require(restored == 0, "restore: \(text(images + "/restore.log"))")
+        let tracker = DirtyTracker()
+        tracker.attach([launched])
+        let sightings = SharedSightings.find(tracker.scan())
+        #expect(Set(sightings.keys.map(\.inode)) == Set(filled.map(\.inode)))
+        for filled in filled {
+            let object = SharedObject(kind: .file, inode: filled.inode)
+            let memory = try #require(sightings[object].flatMap { SharedMemory($0) })
+            let store = try #require(flush.stores[filled.number])
+            #expect(memory.name == shapes[filled.number]?.name)
+            #expect(try memory.differing(memory.present(), from: store).isEmpty)
+            #expect(try memory.present().reduce(0) { $0 + $1.count } == Int(store.statistics.pages))
+        }
+    }
 }

@@ -2,9 +2,9 @@
 //
 //   workload stamp
 //       writes the time of day in nanoseconds and ends: the first instruction of a launched program
-//   workload memory BYTES PAGES-A-SECOND idle|a|b PROCESSES PORT
-//       keeps BYTES of random content and changes pages of it: 16 bytes each (a), all of it (b), or none (idle);
-//       PROCESSES - 1 idle children; questions on PORT, an echo on PORT + 1
+//   workload memory BYTES PAGES-A-SECOND idle|a|b PROCESSES PORT private|shared
+//       keeps BYTES of random content, in private or in shared anonymous memory, and changes pages of it: 16 bytes each
+//       (a), all of it (b), or none (idle); PROCESSES - 1 idle children; questions on PORT, an echo on PORT + 1
 #define _GNU_SOURCE 1
 #include "workload.h"
 #include <inttypes.h>
@@ -106,9 +106,9 @@ static _Noreturn void change_pages(void) {
     }
 }
 
-static void allocate(size_t bytes, uint64_t rate, const char *mode) {
+static void allocate(size_t bytes, uint64_t rate, const char *mode, int sharing) {
     memory.pages = (bytes + PAGE - 1) / PAGE;
-    memory.bytes = mmap(NULL, memory.pages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    memory.bytes = mmap(NULL, memory.pages * PAGE, PROT_READ | PROT_WRITE, sharing | MAP_ANONYMOUS, -1, 0);
     memory.changes = calloc(memory.pages, sizeof *memory.changes);
     if (memory.bytes == MAP_FAILED || !memory.changes) {
         fprintf(stderr, "workload: no memory\n");
@@ -142,7 +142,8 @@ static int keep_memory(char **argv) {
             for (;;)
                 pause();
     }
-    allocate(strtoull(argv[0], NULL, 10), strtoull(argv[1], NULL, 10), argv[2]);
+    int sharing = strcmp(argv[5], "shared") == 0 ? MAP_SHARED : MAP_PRIVATE;
+    allocate(strtoull(argv[0], NULL, 10), strtoull(argv[1], NULL, 10), argv[2], sharing);
     ports[0] = atoi(argv[4]);
     ports[1] = ports[0] + 1;
     start(watch_clock, NULL);
@@ -158,8 +159,9 @@ int main(int argc, char **argv) {
         printf("%" PRId64 "\n", first);
         return fflush(stdout) ? 1 : 0;
     }
-    if (argc == 7 && strcmp(argv[1], "memory") == 0)
+    if (argc == 8 && strcmp(argv[1], "memory") == 0)
         return keep_memory(argv + 2);
-    fprintf(stderr, "usage: workload stamp | workload memory BYTES PAGES-A-SECOND idle|a|b PROCESSES PORT\n");
+    fprintf(stderr,
+            "usage: workload stamp | workload memory BYTES PAGES-A-SECOND idle|a|b PROCESSES PORT private|shared\n");
     return 2;
 }

@@ -6,6 +6,9 @@ import LinuxSystem
 ///
 /// Used by one thread at a time: `DirtyTracker` holds its lock around it.
 final class TrackedProcess {
+    /// Bytes of shared mappings that are tracked at most: the marks on 2 GB, holes too, take 4 MB of the kernel's memory.
+    private static let mostShared = 2 << 30
+
     let pid: pid_t
     let startTime: UInt64
     private var uffd: Descriptor?
@@ -94,7 +97,9 @@ final class TrackedProcess {
             dirty += present[first...].filter { $0.categories & UInt64(SMI_PAGE_PRESENT.rawValue) == 0 }
         }
         var shared: [Range<UInt64>: [Range<UInt64>]] = [:]
-        for mapping in mappings where mapping.isShared && mapping.sharedObject != nil {
+        var budget = Self.mostShared
+        for mapping in mappings where mapping.isShared && mapping.sharedObject != nil && mapping.range.count <= budget {
+            budget -= mapping.range.count
             shared[mapping.range] = sharedWritten(mapping.range, &scan, attachTimeout)
         }
         return ProcessDirty(

@@ -118,17 +118,21 @@ package final class SharedFills: Sendable {
 
     /// Drops pages that the backing file does not hold.
     private static func drop(_ store: PageStore, _ end: UInt64, _ file: Int32) throws {
+        var present: [Range<UInt64>] = []
         var spans = [smi_span](repeating: smi_span(), count: 256)
         var from: UInt64 = 0
         while from < end {
             let count = smi_shared_present(file, &from, &spans, spans.count)
             guard count >= 0 else { throw SyscallError("lseek", code: Int32(-count)) }
-            for span in spans[..<count] {
-                let pages = store.pages(from: span.first, limit: Int(span.end - span.first))
-                let held = normalized(pages.filter { $0 < span.end }.map { $0..<$0 + 1 })
-                for gone in subtract(held, from: [span.first..<span.end]) {
-                    try syscall("fallocate") { smi_shared_drop(file, gone.lowerBound, gone.upperBound) }
-                }
+            present += spans[..<count].map { $0.first..<$0.end }
+        }
+        // All that the file holds has been written: equal numbers are equal pages.
+        if present.reduce(0, { $0 + $1.count }) == Int(store.statistics.pages) { return }
+        for span in present {
+            let pages = store.pages(from: span.lowerBound, limit: span.count)
+            let held = normalized(pages.filter { $0 < span.upperBound }.map { $0..<$0 + 1 })
+            for gone in subtract(held, from: [span]) {
+                try syscall("fallocate") { smi_shared_drop(file, gone.lowerBound, gone.upperBound) }
             }
         }
     }

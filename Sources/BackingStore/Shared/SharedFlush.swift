@@ -139,11 +139,10 @@ final class SharedFlush {
             case .cut, .lateCut: chosen = flow.pending
             }
             left -= pageCount(chosen)
-            try memory.read(chosen) { (first, count, data) throws -> Void in
-                let pages = Array(first..<first + UInt64(count))
+            try memory.gather(chosen) { pages, data in
                 let bytes = try PageDelta.encode(pages, data, from: flow.store, baseEpoch: replicated, codec: codec)
                 _ = try pages.withUnsafeBufferPointer { try flow.store.put($0, data) }
-                try emit(MemoryFrame(process: flow.number, parent: nil, bytes: bytes, pages: count))
+                try emit(MemoryFrame(process: flow.number, parent: nil, bytes: bytes, pages: pages.count))
             }
             flow.pending = subtract(chosen, from: flow.pending)
             if kind.isCut { try flow.store.retain(flow.present) }

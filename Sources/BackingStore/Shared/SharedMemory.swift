@@ -77,10 +77,34 @@ struct SharedMemory {
         for range in pages {
             for first in stride(from: range.lowerBound, to: range.upperBound, by: Self.batch) {
                 let count = min(Self.batch, Int(range.upperBound - first))
-                let result = smi_shared_read(file.raw, first, count, buffer)
-                guard result == 0 else { throw SyscallError("read", code: -result, subject: name) }
+                try read(first, count, into: buffer)
                 try body(first, count, buffer)
             }
         }
+    }
+
+    /// Reads pages, a batch of any at a time.
+    func gather(_ pages: [Range<UInt64>], _ body: (_ pages: [UInt64], UnsafeRawPointer) throws -> Void) throws {
+        let buffer = UnsafeMutableRawPointer.allocate(byteCount: Self.batch * 4096, alignment: 4096)
+        defer { buffer.deallocate() }
+        var numbers: [UInt64] = []
+        for range in pages {
+            var first = range.lowerBound
+            while first < range.upperBound {
+                let count = min(Self.batch - numbers.count, Int(range.upperBound - first))
+                try read(first, count, into: buffer + numbers.count * 4096)
+                numbers += first..<first + UInt64(count)
+                first += UInt64(count)
+                guard numbers.count == Self.batch else { continue }
+                try body(numbers, buffer)
+                numbers = []
+            }
+        }
+        if !numbers.isEmpty { try body(numbers, buffer) }
+    }
+
+    private func read(_ first: UInt64, _ count: Int, into buffer: UnsafeMutableRawPointer) throws(SyscallError) {
+        let result = smi_shared_read(file.raw, first, count, buffer)
+        guard result == 0 else { throw SyscallError("read", code: -result, subject: name) }
     }
 }

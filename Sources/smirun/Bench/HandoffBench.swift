@@ -18,6 +18,8 @@ struct BenchHandoffCommand: AsyncParsableCommand {
     var rate = "50mbit"
     @Option(help: "What it changes: idle, a (16 bytes of each page) or b (all of each page).")
     var workload = WorkloadKind.a
+    @Option(help: "What memory it keeps: private or shared.")
+    var memory = WorkloadMemory.private
     @Option(help: "Pages changed a second.")
     var writeRate = 5000
     @Option(help: "Processes: the program and idle children.")
@@ -37,11 +39,18 @@ struct BenchHandoffCommand: AsyncParsableCommand {
     }
 
     func run() async throws {
-        let program = Workload(size: size.bytes, writeRate: writeRate, kind: workload, processes: processes)
+        let program = Workload(
+            size: size.bytes,
+            writeRate: writeRate,
+            kind: workload,
+            processes: processes,
+            memory: memory
+        )
         var report = BenchReport(
             "handoff",
             settings: [
                 "size": formatBytes(size.bytes), "rate": rate, "workload": workload.rawValue,
+                "memory": memory.rawValue,
                 "write-rate": "\(writeRate)", "processes": "\(processes)",
             ]
         )

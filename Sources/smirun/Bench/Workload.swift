@@ -13,6 +13,13 @@ enum WorkloadKind: String, ExpressibleByArgument, CaseIterable, Sendable {
     case b
 }
 
+/// Whether the benchmarks' program keeps its memory to itself.
+enum WorkloadMemory: String, ExpressibleByArgument, CaseIterable, Sendable {
+    case `private`
+    /// Shared anonymous memory.
+    case shared
+}
+
 /// The program of images/bench/workload.c: its arguments, and the questions that it answers.
 struct Workload: Sendable {
     let size: Int64
@@ -20,13 +27,17 @@ struct Workload: Sendable {
     let writeRate: Int
     let kind: WorkloadKind
     let processes: Int
+    var memory = WorkloadMemory.private
 
     static let questionPort: UInt16 = 7001
     static let echoPort: UInt16 = 7002
 
     /// Its arguments.
     var arguments: [String] {
-        ["memory", "\(size)", "\(writeRate)", kind.rawValue, "\(processes)", "\(Self.questionPort)"]
+        [
+            "memory", "\(size)", "\(writeRate)", kind.rawValue, "\(processes)", "\(Self.questionPort)",
+            memory.rawValue,
+        ]
     }
 
     /// What it has seen since it was last asked.

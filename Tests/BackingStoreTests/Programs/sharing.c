@@ -3,6 +3,8 @@
 // sharing COMMANDS ANSWERS: reads lines "COMMAND PAGE" from one FIFO and answers each with "." in the other. Objects:
 // 64 pages of shared anonymous memory, of a memfd (mapped twice), of another memfd that is never mapped to stay, of a
 // System V segment whose size is not a multiple of a page.
+//
+// sharing - FILE: makes FILE once all but the segment is there, and waits.
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdint.h>
@@ -120,6 +122,16 @@ int main(int argc, char **argv) {
         return 1;
     first = map(mapped, SIZE);
     second = map(mapped, SIZE);
+    if (argc == 3 && !strcmp(argv[1], "-")) {
+        for (page = 0; page < PAGES; page += 3) {
+            touch(anonymous, page);
+            touch(second, PAGES - 1 - page);
+            run("write", page / 2);
+        }
+        close(open(argv[2], O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+        for (;;)
+            pause();
+    }
     segment_id = shmget(IPC_PRIVATE, SIZE - 1000, IPC_CREAT | 0600);
     segment = shmat(segment_id, NULL, 0);
     // It goes with this process.
