@@ -13,7 +13,15 @@ struct LateChoiceTests {
     }
 
     private func process(_ mappings: [Mapping], present: [Range<UInt64>]) -> ProcessDirty {
-        ProcessDirty(pid: 1, startTime: 1, isTracked: true, dirty: [], present: present, mappings: mappings)
+        ProcessDirty(
+            pid: 1,
+            startTime: 1,
+            isTracked: true,
+            dirty: [],
+            present: present,
+            mappings: mappings,
+            sharedWritten: [:]
+        )
     }
 
     @Test("are pages that come by page fault: neither code, nor over files, nor shared, nor gone")
