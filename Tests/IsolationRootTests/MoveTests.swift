@@ -70,6 +70,10 @@ struct MoveTests {
                     runInside: run
                 )
                 #expect(wrong.isEmpty, "\(wrong.joined(separator: "\n"))")
+                // CRIU's own priority is higher.
+                for process in try await destination.host.pids("alice") {
+                    #expect(getpriority(Int32(PRIO_PROCESS.rawValue), UInt32(process.outer)) == 0)
+                }
                 let after = try await TestHost.run(spec, counter).1
                 #expect((Int(after.dropLast()) ?? 0) > (Int(before.dropLast()) ?? 0))
             }
