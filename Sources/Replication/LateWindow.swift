@@ -8,7 +8,7 @@ struct LateWindow: Sendable {
     private static let unmeasured = 0.001
     private static let bounds = 0.0002...1.0
     /// A measured round trip that is never reached again is forgotten so fast, a frame.
-    private static let forgetting = 1.05
+    private static let forgetting = 1.002
 
     /// Bytes a second.
     private let rate: Double
