@@ -73,6 +73,15 @@ struct CriuPageInTests {
         return total
     }
 
+    /// Takes the mappings with these pages off the list of what a dump leaves out: nobody adds them to the images here.
+    private func keepDumping(_ pages: [Range<UInt64>], list: String) throws {
+        let left = text(list).split(separator: "\n").filter { line in
+            let bounds = line.split(separator: "-").compactMap { UInt64($0, radix: 16) }
+            return !pages.contains { $0.overlaps(bounds[0] / 4096..<bounds[1] / 4096) }
+        }
+        try FileContents.replace(list, with: Array(left.map { $0 + "\n" }.joined().utf8))
+    }
+
     @Test(
         "A process restored with --lazy-pages gets its memory from its backing file, be it in CRIU's images or not",
         arguments: [false, true]
@@ -100,17 +109,8 @@ struct CriuPageInTests {
         let preload = carried ? try buildPreload(scratch) : nil
         if carried {
             try CarriedMemory.copySmaps(of: launched, to: images)
-            // Pages of private mappings of files would have to be added to CRIU's images (`CriuPageImages`).
-            let anonymous = ProcessDirty(
-                pid: round.pid,
-                startTime: round.startTime,
-                isTracked: round.isTracked,
-                dirty: round.dirty,
-                present: round.present,
-                mappings: round.mappings.filter { $0.inode == 0 },
-                sharedWritten: [:]
-            )
-            #expect(try CarriedMemory.writeSkips(anonymous, to: images).isEmpty)
+            let ofFiles = try CarriedMemory.writeSkips(round, to: images)
+            try keepDumping(ofFiles, list: "\(images)/\(launched).skip")
             setenv("SMIRUN_CRIU_CARRY", images, 1)
         }
         defer { unsetenv("SMIRUN_CRIU_CARRY") }
