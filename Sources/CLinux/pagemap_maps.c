@@ -72,8 +72,8 @@ static const char *parse_line(const char *line, const char *text, struct smi_vma
     vma->end = number(&at, 16, ' ');
     if (strlen(at) < 5)
         return NULL;
-    vma->flags = (at[1] == 'w' ? SMI_VMA_WRITE : 0) | (at[2] == 'x' ? SMI_VMA_EXECUTE : 0) |
-                 (at[3] == 's' ? SMI_VMA_SHARED : 0);
+    vma->flags =
+        (at[1] == 'w' ? SMI_VMA_WRITE : 0) | (at[2] == 'x' ? SMI_VMA_EXECUTE : 0) | (at[3] == 's' ? SMI_VMA_SHARED : 0);
     at += 5;
     vma->offset = number(&at, 16, ' ');
     vma->major = (uint32_t)number(&at, 16, ':');

@@ -22,7 +22,29 @@ package enum Urgency {
 
     /// The kernel's switch for grace periods that interrupt the processors instead of waiting until they come by.
     private static let expedited = "/sys/kernel/rcu_expedited"
-    private static let users = Mutex((count: 0, isOurs: false))
+    private struct Users {
+        var count = 0
+        var isOurs = false
+        /// Exists while the switch is on because of this daemon.
+        var note: String?
+    }
+    private static let users = Mutex(Users())
+
+    /// The note's name in a host's state directory.
+    package static let noteName = "quick-grace-periods"
+
+    /// Keeps a note at a path while the switch is on; where an earlier daemon died and left one, the switch goes back first.
+    package static func keepNote(at path: String) {
+        putBack(notedAt: path)
+        users.withLock { $0.note = path }
+    }
+
+    /// Puts the switch back for a daemon that died while it was on.
+    package static func putBack(notedAt path: String) {
+        guard access(path, F_OK) == 0 else { return }
+        try? FileContents.write("0", to: expedited)
+        unlink(path)
+    }
 
     /// Runs `body` while what waits for the kernel's readers (a packet filter's commit, a mount that goes away) does so for
     /// microseconds, not for milliseconds.
@@ -33,8 +55,9 @@ package enum Urgency {
         users.withLock { users in
             users.count += 1
             guard users.count == 1 else { return }
-            let found = try? FileContents.string(of: expedited)
-            users.isOurs = found?.hasPrefix("0") == true && (try? FileContents.write("1", to: expedited)) != nil
+            guard let found = try? FileContents.string(of: expedited), found.hasPrefix("0") else { return }
+            if let note = users.note { _ = try? Descriptor(open: note, O_CREAT | O_WRONLY, mode: 0o600) }
+            users.isOurs = (try? FileContents.write("1", to: expedited)) != nil
         }
         defer {
             users.withLock { users in
@@ -42,6 +65,7 @@ package enum Urgency {
                 guard users.count == 0, users.isOurs else { return }
                 users.isOurs = false
                 try? FileContents.write("0", to: expedited)
+                if let note = users.note { unlink(note) }
             }
         }
         return try body()

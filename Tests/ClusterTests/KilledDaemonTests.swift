@@ -9,6 +9,8 @@ struct KilledDaemonTests {
     /// Moments after the hand-off's start, spread over all of its steps (about 150 ms on a calm machine), for each side.
     @Test("leaves exactly one running copy, which goes on", arguments: ["source", "destination"])
     func killed(_ side: String) async throws {
+        let quick = try? FileContents.string(of: "/sys/kernel/rcu_expedited")
+        defer { #expect((try? FileContents.string(of: "/sys/kernel/rcu_expedited")) == quick) }
         try await ClusterFixture.with { cluster in
             let smirun = cluster.smirun
             let program = "n=0; while :; do n=$((n+1)); echo $n > /count.new; mv /count.new /count; sleep 0.02; done"

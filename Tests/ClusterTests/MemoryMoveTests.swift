@@ -22,7 +22,9 @@ struct MemoryMoveTests {
                 // Memory travels in CRIU's images only where something is wrong.
                 if report.phases["memory"] == nil {
                     let log = try String(contentsOfFile: cluster.lab.layout.files(of: from).log, encoding: .utf8)
-                    let why = log.split(separator: "\n").filter { $0.contains("memory travels") || $0.contains("replica") }
+                    let why = log.split(separator: "\n").filter {
+                        $0.contains("memory travels") || $0.contains("replica")
+                    }
                     Issue.record("move \(move): not in epochs: \(why.suffix(3))")
                 }
                 reached = try await progress(smirun, beyond: reached + 20)

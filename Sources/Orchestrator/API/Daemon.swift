@@ -25,6 +25,7 @@ package struct Daemon: Sendable {
         // A busy host must not make freezes longer.
         Urgency.raiseThisProcess()
         let paths = configuration.paths
+        Urgency.keepNote(at: paths.state + "/" + Urgency.noteName)
         let membership = try Membership.load(paths)
         let identity = try HostIdentity.load(from: Membership.directory(paths))
         var logger = Logger(label: "smirun")

@@ -35,6 +35,10 @@ extension Lab {
         let record = LabRecord.load(layout)
         let found = tree.exists || access(layout.directory, F_OK) == 0
         let ended = try endProcesses()
+        // A daemon that died while a machine was frozen left it on.
+        for host in record?.hosts ?? [] {
+            Urgency.putBack(notedAt: layout.files(of: host.name).state + "/" + Urgency.noteName)
+        }
         record.map(reap)
         try removeCgroups()
         unmountAll()
