@@ -171,7 +171,7 @@ final class ServedSpace {
         arrivals += arrived.count
         // What the process has moved since is found by the cursor, once nothing is late any more.
         fresh = arrived.reversed() + fresh
-        isStalled = isStalled && !isWhole
+        if isWhole { (isStalled, isDry) = (false, false) }
         let pages = waiting
         waiting.removeAll()
         for page in pages { resolve(page) }
