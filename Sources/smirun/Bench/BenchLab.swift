@@ -51,7 +51,8 @@ struct BenchLab: Sendable {
             let status = try await offload { try lab.up(plan) }
             var daemon = DaemonOptions()
             daemon.socket = layout.run + "/" + LabLayout.sockets[0]
-            try await body(BenchLab(lab: lab, hosts: status.hosts, daemon: daemon))
+            let bench = BenchLab(lab: lab, hosts: status.hosts, daemon: daemon)
+            try await undoingIfInterrupted({ try await cleanUp(lab) }) { try await body(bench) }
         } catch {
             try? await cleanUp(lab)
             throw error

@@ -21,7 +21,7 @@ struct DemoCommand: AsyncParsableCommand {
     func run() async throws {
         let quiet = output.format == .json
         let demo = Demo(rate: rate, say: { if !quiet { print($0) } })
-        let outcome = await demo.run()
+        let outcome = try await undoingIfInterrupted(demo.cleanUp) { await demo.run() }
         if keep {
             if !quiet { print("the lab is left up: `smirun attach alice`, `smirun ls`, `smirun lab down`") }
         } else {
