@@ -51,6 +51,9 @@ struct KilledDaemonTests {
             }
             try await Task.sleep(for: .milliseconds(50))
         }
-        Issue.record("not settled within a minute")
+        let view = try await cluster.smirun.run(["inspect", "alice", "-o", "json"]).output
+        let events = try await cluster.smirun.run(["events", "alice"]).output.split(separator: "\n").suffix(8)
+        let copies = try cluster.copies(of: "alice")
+        Issue.record("not settled within a minute: \(copies) copies; \(view); \(events.joined(separator: "; "))")
     }
 }

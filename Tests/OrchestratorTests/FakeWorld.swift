@@ -102,6 +102,8 @@ final class FakeSandboxes: SandboxHosting {
         }
     }
 
+    func endUnfinishedRestore(_ user: String) async throws -> Bool { false }
+
     func adopt(_ user: String) async throws -> SandboxProcess {
         _ = try existing(user)
         return SandboxProcess(pid: 1000, startTime: 1)

@@ -26,6 +26,32 @@ extension SandboxHost {
         )
     }
 
+    /// Ends what is left of a restore whose daemon died before it was done; a whole cut is kept.
+    ///
+    /// Such processes cannot be frozen where they wait, in the kernel, for pages that nobody serves any more. Returns whether
+    /// there were any.
+    package func endUnfinishedRestore(_ user: String) async throws -> Bool {
+        try await locks.alone(user) { [self] in
+            try IsolationError.wrapping("end the restore of \(user)") {
+                let cgroup = try cgroup(user)
+                let processes = cgroup.processes()
+                guard !processes.isEmpty, try !hasNotedInit(user, cgroup) else { return false }
+                // Whoever runs has been noted, before it could run, and has no cut; CRIU itself is in no pid namespace.
+                guard hasWholeCut(user) || processes.count > cgroup.sandboxed().count else { return false }
+                try end(user, keepCut: true)
+                return true
+            }
+        }
+    }
+
+    /// Whether the init that a launch or a whole restore has noted lives.
+    private func hasNotedInit(_ user: String, _ cgroup: SandboxCgroup) throws -> Bool {
+        guard let process = record(user).process(),
+            let handle = try ProcessHandle(pid: process.pid, startTime: process.startTime)
+        else { return false }
+        return try cgroup.tree.contains(process.pid) && !handle.hasEnded(within: 0)
+    }
+
     /// Takes over a sandbox found by `survey`, running or frozen, without changing which of the two it is.
     ///
     /// - Throws: `sandboxUnknown`; `sandboxDead` where its init has ended.

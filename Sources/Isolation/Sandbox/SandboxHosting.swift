@@ -13,6 +13,9 @@ package protocol SandboxHosting: Sendable {
     /// Everything that this host has of any sandbox, for adoption after a restart of the daemon.
     func survey() async throws -> [SandboxPresence]
 
+    /// Ends what is left of a restore whose daemon died before it was done, if anything; a whole cut is kept.
+    func endUnfinishedRestore(_ user: String) async throws -> Bool
+
     /// Takes over a sandbox found by `survey`, running or frozen, without changing which of the two it is.
     func adopt(_ user: String) async throws -> SandboxProcess
 

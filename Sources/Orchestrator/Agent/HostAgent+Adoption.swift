@@ -44,10 +44,15 @@ extension HostAgent {
         }
     }
 
-    private func adopt(_ presence: SandboxPresence) async {
+    private func adopt(_ found: SandboxPresence) async {
+        var presence = found
         let user = presence.user
         while !Task.isCancelled {
             do {
+                if try await around.sandboxes.endUnfinishedRestore(user) {
+                    presence.processes = 0
+                    presence.frozen = false
+                }
                 let record = try await around.store.record(of: user)?.record
                 let decision = decideAdoption(
                     record: record,
