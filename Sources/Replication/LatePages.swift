@@ -55,6 +55,14 @@ final class LatePages: Sendable {
         }
     }
 
+    /// Forgets both: they hold what they are about, whose pages hold this.
+    func letGo() {
+        state.withLock { state in
+            state.tell = { _ in }
+            state.onArrival = { _, _ in }
+        }
+    }
+
     /// What has come so far.
     var figures: LateFigures { state.withLock(\.figures) }
 

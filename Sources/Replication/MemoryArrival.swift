@@ -55,6 +55,10 @@ package final class MemoryArrival: Sendable {
         }
     }
 
+    deinit {
+        late.letGo()
+    }
+
     /// Whether pages of its epoch have yet to come from the host that the SMI came from.
     package var isLacking: Bool { replica.isLacking }
 
