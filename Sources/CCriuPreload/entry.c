@@ -60,14 +60,15 @@ EXPORTED int unlinkat(int directory, const char *path, int flags) {
     return (int)with_errno(preload_syscall(SYS_unlinkat, directory, (long)path, flags, 0, 0, 0));
 }
 
-// Memory that the agent carries itself is not dumped (skip_carried.c).
+// Memory that the agent carries itself is not dumped (skip_carried.c); restored memory can be tracked (uffd.c).
 EXPORTED int ioctl(int fd, unsigned long request, ...) {
     va_list arguments;
     va_start(arguments, request);
     void *argument = va_arg(arguments, void *);
     va_end(arguments);
     long result;
-    if (!preload_answer_scan(fd, request, argument, &result))
+    if (!preload_answer_scan(fd, request, argument, &result) &&
+        !preload_answer_uffd_api(fd, request, argument, &result))
         result = preload_syscall(SYS_ioctl, fd, (long)request, (long)argument, 0, 0, 0);
     return (int)with_errno(result);
 }

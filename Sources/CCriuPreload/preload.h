@@ -26,6 +26,10 @@ int preload_answer_scan(int fd, unsigned long request, void *argument, long *res
 // A descriptor in the place of /proc/PID/smaps (opened as "smaps" in that directory), or -1 to open the real one.
 int preload_open_smaps(int directory, const char *path);
 
+// uffd.c: has a restored process's userfaultfd protect pages as well; 1 if *result is the answer (0 or -errno), 0 if
+// the kernel must be asked.
+int preload_answer_uffd_api(int fd, unsigned long request, void *argument, long *result);
+
 // zombies.c: looks into an image that was opened; and the status that a process that CRIU ends with `status` is to end
 // with.
 void preload_note_image(const char *path, int fd);

@@ -29,14 +29,16 @@ struct scan_argument {
 
 ssize_t smi_pagemap_scan(int pagemap, int mode, uint64_t start, uint64_t end, struct smi_region *out, size_t capacity,
                          uint64_t *stopped) {
+    const uint64_t without = CATEGORY_PFNZERO | (mode & SMI_SCAN_ANONYMOUS ? 0 : CATEGORY_FILE);
+    mode &= ~SMI_SCAN_ANONYMOUS;
     // Holes must not match: they would become markers and be dumped as pages.
     struct scan_argument scan = {.size = sizeof(scan),
                                  .start = start,
                                  .end = end,
                                  .vec = (uint64_t)(uintptr_t)out,
                                  .vec_len = capacity,
-                                 .category_inverted = CATEGORY_PFNZERO | CATEGORY_FILE,
-                                 .category_mask = CATEGORY_PFNZERO | CATEGORY_FILE,
+                                 .category_inverted = without,
+                                 .category_mask = without,
                                  .category_anyof_mask = CATEGORY_PRESENT | CATEGORY_SWAPPED};
     if (mode == SMI_SCAN_WRITTEN) {
         scan.flags = SCAN_WP_MATCHING | SCAN_CHECK_WPASYNC;

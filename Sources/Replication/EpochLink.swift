@@ -51,26 +51,3 @@ package actor LinkPriority {
         }
     }
 }
-
-/// The speed of the links to other hosts, as rounds have measured it.
-package actor LinkRates {
-    /// What a link is taken for until it was measured: that of the paper, 50 Mbit/s.
-    package static let unmeasured = 6.25e6
-    /// A transfer smaller than this says more about the round trip than about the rate.
-    private static let smallest = 64 << 10
-
-    private var rates: [String: Double] = [:]
-
-    /// Nothing has been measured.
-    package init() {}
-
-    /// Bytes a second to a host.
-    package func rate(to host: String) -> Double { rates[host] ?? Self.unmeasured }
-
-    /// Takes in a transfer.
-    package func transferred(_ bytes: Int, in seconds: Double, to host: String) {
-        guard bytes >= Self.smallest, seconds > 0 else { return }
-        let measured = Double(bytes) / seconds
-        rates[host] = rates[host].map { $0 * 0.5 + measured * 0.5 } ?? measured
-    }
-}

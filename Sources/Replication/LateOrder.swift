@@ -1,3 +1,5 @@
+import BackingStore
+
 /// In which order late pages are sent: those that are waited for, what follows the latest of these, hot ones, the rest.
 ///
 /// Pure.
@@ -88,7 +90,7 @@ struct LateOrder: Sendable {
             taken.append(first.page)
         }
         wanted = Array(rest)
-        return process.map { ($0, normalizedPages(taken)) }
+        return process.map { ($0, Self.ranges(of: taken)) }
     }
 
     /// Pages of one process that nobody waits for, at most so many; nil where nothing is left.
@@ -99,7 +101,7 @@ struct LateOrder: Sendable {
         }
         for process in processes {
             let found = takeRun(process, from: 0, limit: limit).pages
-            if !found.isEmpty { return (process, normalizedPages(found)) }
+            if !found.isEmpty { return (process, Self.ranges(of: found)) }
         }
         return nil
     }
@@ -109,7 +111,7 @@ struct LateOrder: Sendable {
         let run = takeRun(from.process, from: from.index, limit: min(limit, from.left))
         let left = from.left - run.pages.count
         ahead = run.pages.isEmpty || left == 0 ? nil : (from.process, run.next, left)
-        return run.pages.isEmpty ? nil : (from.process, normalizedPages(run.pages))
+        return run.pages.isEmpty ? nil : (from.process, Self.ranges(of: run.pages))
     }
 
     private mutating func takeRun(_ process: Int32, from index: Int, limit: Int) -> (pages: [UInt64], next: Int) {
@@ -123,15 +125,5 @@ struct LateOrder: Sendable {
         return (taken, at)
     }
 
-    private func normalizedPages(_ numbers: [UInt64]) -> [Range<UInt64>] {
-        var ranges: [Range<UInt64>] = []
-        for page in numbers.sorted() {
-            if let last = ranges.last, last.upperBound == page {
-                ranges[ranges.count - 1] = last.lowerBound..<page + 1
-            } else {
-                ranges.append(page..<page + 1)
-            }
-        }
-        return ranges
-    }
+    private static func ranges(of numbers: [UInt64]) -> [Range<UInt64>] { normalized(numbers.map { $0..<$0 + 1 }) }
 }

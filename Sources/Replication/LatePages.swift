@@ -33,7 +33,7 @@ final class LatePages: Sendable {
             state.figures.pages += pages.count
             for page in pages {
                 guard let since = state.wanted[process]?.removeValue(forKey: page) else { continue }
-                state.figures.longestWait = max(state.figures.longestWait, ContinuousClock.now - since)
+                state.figures.waited.append(ContinuousClock.now - since)
             }
             return state.onArrival
         }
@@ -78,9 +78,17 @@ final class LatePages: Sendable {
 /// How late pages came.
 package struct LateFigures: Sendable {
     package var pages = 0
-    /// How often a process had to wait for one, and how long at most.
+    /// How often a process had to wait for one.
     package var waits = 0
-    package var longestWait = Duration.zero
+    /// How long each of these took that has ended.
+    package var waited: [Duration] = []
+
+    /// The wait that this share of them was not longer than, 1 for the longest; zero where there was none.
+    package func wait(_ share: Double) -> Duration {
+        guard !waited.isEmpty else { return .zero }
+        let rank = Int((share * Double(waited.count)).rounded(.up)) - 1
+        return waited.sorted()[min(max(rank, 0), waited.count - 1)]
+    }
 }
 
 /// What a replica holds, as it is served.

@@ -32,9 +32,6 @@ struct LateWindow: Sendable {
     /// Whether one more frame that nobody waits for may be sent.
     var hasRoom: Bool { Double(queue) < pipe + Double(framePages * PageStore.pageSize) }
 
-    /// Frames that no answer has come to.
-    var isEmpty: Bool { underWay.isEmpty }
-
     /// A frame has left, at a time in seconds.
     mutating func sent(_ bytes: Int, at time: Double) {
         queue += bytes

@@ -17,7 +17,9 @@ package final class MemoryArrival: Sendable {
     }
 
     private let replica: MemoryReplica
-    private let server: PageServer
+    let server: PageServer
+    /// Tracking of the restored processes (`MemoryArrival+Tracking.swift`).
+    let tracking = TrackingOn()
     private let events: AsyncStream<Event>
     private let happen: AsyncStream<Event>.Continuation
     private let late: LatePages
@@ -130,8 +132,10 @@ package final class MemoryArrival: Sendable {
 
     /// Waits until every page of every process is in, then gives up their userfaultfds: the SMI's memory is its own.
     ///
+    /// `retracking` says how processes are stopped for their tracking to go on; without it, it ends.
+    ///
     /// - Throws: `ReplicaError` where pages cannot be served: the processes wait for them and must be ended.
-    package func allIn() async throws {
+    package func allIn(retracking: Retracking? = nil) async throws {
         let clock = watch()
         defer { clock.cancel() }
         for await event in events {
@@ -142,7 +146,7 @@ package final class MemoryArrival: Sendable {
             case .stalled where replica.isLacking: throw Self.unservable("no late page came for \(Self.patience)")
             default: break
             }
-            if try await isIn() { return }
+            if try await isIn(retracking) { return }
         }
         throw Self.unservable("the page server has ended")
     }
@@ -168,11 +172,12 @@ package final class MemoryArrival: Sendable {
         }
     }
 
-    private func isIn() async throws -> Bool {
+    private func isIn(_ retracking: Retracking? = nil) async throws -> Bool {
         guard isRestored.isSet, !replica.isLacking else { return false }
         let left = await server.pagesLeft()
         guard left.values.allSatisfy({ $0 == 0 }) else { return false }
-        for pid in left.keys { server.finish(pid) }
+        if let retracking { await trackOn(retracking) }
+        await server.finishAll()
         server.stop()
         return true
     }

@@ -90,18 +90,18 @@ package final class CutMaker: Sendable {
         (rounds, out) = AsyncStream.makeStream()
     }
 
-    /// Keeps copies of what a dump needs to know of the processes' mappings: before the freeze.
+    /// Keeps what can be known before the freeze; copies of mappings that are in the directory already stay.
+    ///
+    /// Blocks.
     package func prepare(_ processes: [FlushedProcess], directory: String) {
-        journal.prepareCut(processes)
-        // A process without its copy is dumped whole.
-        for process in processes { try? CarriedMemory.copySmaps(of: process.hostPid, to: directory) }
+        journal.prepareCut(processes, directory: directory)
     }
 
     /// Flushes what is left of stopped processes; what CRIU need not dump is noted in `directory`.
     ///
     /// Blocks. May be called again where a dump is tried again.
     package func cut(_ processes: [FlushedProcess], directory: String) throws {
-        let round = try journal.round(kind, processes, limit: .max, link: rate, skips: directory)
+        let round = try journal.round(kind, processes, limit: .none, link: rate, skips: directory)
         out.yield(round)
     }
 

@@ -14,7 +14,9 @@ package struct EpochRound: Sendable {
     package let flushedPages: Int
     /// Written pages left for a later round.
     package let deferredPages: Int
-    /// Pages that the round found written.
+    /// The round has flushed as much as it may: there can be more.
+    package let isFull: Bool
+    /// Pages that the round found written, of processes that it knew.
     package let writtenPages: Int
     package let wireBytes: Int
     /// Pages that a hand-off's first rounds have yet to bring across.
@@ -52,8 +54,19 @@ final class MemoryJournal: Sendable {
         state.withLock { $0.epoch = max($0.epoch, epoch) }
     }
 
-    /// Keeps what a cut will say of hot pages.
-    func prepareCut(_ processes: [FlushedProcess]) {
+    /// Goes on with what has been tracked of restored processes; before the first round.
+    func adopt(_ processes: [AdoptedProcess]) {
+        state.withLock { state in
+            for process in processes { state.flush.tracker.adopt(process) }
+        }
+    }
+
+    /// Keeps what a cut will say of hot pages, and copies of what a dump needs to know of the processes' mappings.
+    ///
+    /// Blocks.
+    func prepareCut(_ processes: [FlushedProcess], directory: String) {
+        // A process without its copy is dumped whole.
+        for process in processes { try? CarriedMemory.copySmaps(of: process.hostPid, to: directory) }
         state.withLock { state in
             let flush = state.flush
             state.hot = Dictionary(
@@ -73,7 +86,7 @@ final class MemoryJournal: Sendable {
     func round(
         _ kind: MemoryFlush.Kind,
         _ processes: [FlushedProcess],
-        limit: Int,
+        limit: RoundLimit,
         link bytesPerSecond: Double,
         skips: String? = nil
     ) throws -> EpochRound {
@@ -122,6 +135,7 @@ final class MemoryJournal: Sendable {
                 base: base,
                 flushedPages: report.flushedPages,
                 deferredPages: report.deferredPages,
+                isFull: report.isFull,
                 writtenPages: report.writtenPages,
                 wireBytes: report.wireBytes,
                 owedPages: report.owedPages,

@@ -5,10 +5,14 @@ import LinuxSystem
 extension MemoryOwner {
     /// Most rounds that are made for a hand-off after the replica has caught up.
     private static let mostRounds = 8
+    /// How often a program is slowed down for one hand-off.
+    private static let mostSlowdowns = 4
     /// How often a replica may not take an epoch in, before it is given up.
     private static let mostRefusals = 3
     /// Memory's part of the freeze that rounds aim at, seconds.
-    private static let goal = 0.005
+    private static let goal = 0.002
+    /// What a page takes in the freeze, to be read, compared and noted, beside its transfer, seconds (measured: 7 to 10 µs).
+    private static let secondsPerPage = 8e-6
 
     /// Slows the SMI's processes to a share of their processor time; nil gives all of it back.
     package typealias Slowing = @Sendable (Double?) async throws -> Void
@@ -22,8 +26,13 @@ extension MemoryOwner {
 
     /// Brings a connected replica as near as it pays: until what is left fits, does not get less, or can follow the cut.
     ///
-    /// `slow` is called where the program writes faster than the link carries it and there must always be a whole copy.
-    package func warm(_ host: String, slow: @escaping Slowing = { _ in }) async throws -> Warmth {
+    /// `slow` is called where the program writes faster than the link carries it and there must always be a whole copy,
+    /// `ready` before the last rounds: what takes long and has to be done before the freeze.
+    package func warm(
+        _ host: String,
+        slow: @escaping Slowing = { _ in },
+        ready: @escaping @Sendable () async throws -> Void = {}
+    ) async throws -> Warmth {
         try await turns.whileAlone(around.user) {
             guard let subscriber = subscribers[host] else { throw Self.notConnected(host) }
             let wasWarm = subscriber.epoch > 0
@@ -31,13 +40,13 @@ extension MemoryOwner {
             var round = try await made(.cold(isFirst: true), &rounds)
             while round.owedPages > 0 { round = try await made(.cold(isFirst: false), &rounds) }
             let mode = try await choose(&rounds)
+            try await ready()
             switch mode {
             case .postcopy: break
             case .precopy: try await converge(&rounds)
             case .throttle(let share):
-                try await slow(share)
                 do {
-                    try await converge(&rounds)
+                    try await slowDown(to: share, slow, &rounds)
                 } catch {
                     try? await slow(nil)
                     throw error
@@ -70,8 +79,24 @@ extension MemoryOwner {
         return mode
     }
 
-    /// Rounds until what is left fits, or does not get less any more.
-    private func converge(_ rounds: inout Rounds) async throws {
+    /// Slows the program, and further where it still writes more than fits: processor time tells little of what is written.
+    private func slowDown(to share: Double, _ slow: Slowing, _ rounds: inout Rounds) async throws {
+        var share = share
+        for _ in 0..<Self.mostSlowdowns {
+            try await slow(share)
+            let left = try await converge(&rounds)
+            around.logger.info(
+                "slowed down",
+                metadata: ["user": "\(around.user)", "share": "\(share)", "seconds-left": "\(left)"]
+            )
+            if left <= CutMode.budget { return }
+            share = CutMode.furtherShare(left: left)
+        }
+    }
+
+    /// Rounds until what is left fits, or does not get less any more; returns what is left, seconds.
+    @discardableResult
+    private func converge(_ rounds: inout Rounds) async throws -> Double {
         var last = Double.infinity
         var count = 0
         while count < Self.mostRounds {
@@ -82,10 +107,12 @@ extension MemoryOwner {
             // What a program writes while a round is made and sent is the next round's work.
             let elapsed = seconds(ContinuousClock.now - started)
             let rate = await around.rates.rate(to: rounds.host)
-            let left = round.residual.pagesPerSecond * elapsed * round.residual.wireBytesPerPage / rate
-            if left <= Self.goal || left > last * 0.7 { return }
+            let perPage = round.residual.wireBytesPerPage / rate + Self.secondsPerPage
+            let left = round.residual.pagesPerSecond * elapsed * perPage
+            if left <= Self.goal || left > last * 0.7 { return left }
             last = left
         }
+        return last
     }
 
     /// Makes a round and brings the replica to it; a replica that does not take it is asked for another a few times.

@@ -1,4 +1,5 @@
 import BackingStore
+import Glibc
 import LinuxSystem
 import Logging
 
@@ -10,7 +11,8 @@ package actor MemoryOwner {
     /// What an owner works with.
     package struct Surroundings: Sendable {
         package var user: String
-        package var generation: UInt64
+        /// The generation of this host's ownership, now: a hand-off that failed has made a new one.
+        package var generation: @Sendable () async throws -> UInt64
         package var image: String
         /// There must be a restorable copy at any moment: a program that writes too fast is slowed down for a hand-off.
         package var needsWholeCopy: Bool
@@ -23,7 +25,7 @@ package actor MemoryOwner {
         /// Everything an owner needs.
         package init(
             user: String,
-            generation: UInt64,
+            generation: @escaping @Sendable () async throws -> UInt64,
             image: String,
             needsWholeCopy: Bool = false,
             processes: @escaping @Sendable () async throws -> [FlushedProcess],
@@ -42,14 +44,6 @@ package actor MemoryOwner {
         }
     }
 
-    /// How a transfer is paced.
-    enum Urgency {
-        /// Leaves a part of the link free, and gives way to cuts.
-        case background
-        /// A hand-off waits for it.
-        case handoff
-    }
-
     struct Subscriber {
         let link: any EpochLink
         /// The last epoch that it holds whole.
@@ -58,8 +52,10 @@ package actor MemoryOwner {
         var heard: ContinuousClock.Instant
     }
 
-    /// Pages flushed in one round at most: 16 MB.
-    private static let roundLimit = 4096
+    /// Pages flushed in one round at most, 32 MB, and no more of them than the link carries in a second.
+    private static let roundPages = 8192
+    /// The same in the background, seconds: a hand-off that is asked for waits for the round under way.
+    private static let backgroundSeconds = 0.25
 
     let around: Surroundings
     let journal: MemoryJournal
@@ -71,21 +67,24 @@ package actor MemoryOwner {
     var isLeaving = false
     /// Where a hand-off goes to: its stream is not given up, replica or not.
     private(set) var destination: String?
+    private var hasFlushed = false
     private(set) var residual = Residual(pages: 0, wireBytesPerPage: 4096, pagesPerSecond: 0)
 
     /// An owner of the memory of a directory; `stores` and `epoch` are what this host holds of it already, `shared` says
-    /// what the backing files of shared memory are of.
+    /// what the backing files of shared memory are of, `tracked` whose writes have been tracked since that epoch.
     package init(
         _ around: Surroundings,
         directory: String,
         stores: [Int32: PageStore] = [:],
         shared: [Int32: SharedObject] = [:],
+        tracked: [AdoptedProcess] = [],
         epoch: UInt64 = 0
     ) throws {
         self.around = around
         let directory = try EpochDirectory(directory)
         let last = max(epoch, directory.epoch)
         journal = MemoryJournal(directory: directory, stores: stores, shared: shared, epoch: last)
+        journal.adopt(tracked)
     }
 
     // MARK: - Replicas
@@ -93,9 +92,8 @@ package actor MemoryOwner {
     /// Takes up a replica over a new stream; it says which epoch it holds.
     package func add(_ host: String, over link: any EpochLink) async throws {
         do {
-            try await link.send(
-                .hello(user: around.user, generation: around.generation, image: around.image)
-            )
+            let generation = try await around.generation()
+            try await link.send(.hello(user: around.user, generation: generation, image: around.image))
             guard case .welcome(let epoch) = try await link.next() else { throw Self.silent(host) }
             subscribers[host]?.link.close()
             // An epoch that this owner does not know is of another past: everything is sent.
@@ -190,11 +188,13 @@ package actor MemoryOwner {
     // MARK: - Rounds
 
     /// One background round, and what replicas that are behind lack; nil where there is no replica.
-    package func round() async throws -> EpochRound? {
+    ///
+    /// `scans`: it looks for what was written since the last such round, or else goes on with what that one has left.
+    package func round(scans: Bool = true) async throws -> EpochRound? {
         guard !subscribers.isEmpty else { return nil }
         return try await turns.whileAlone(around.user) {
             guard !isLeaving else { return nil }
-            let round = try await flush(.live)
+            let round = try await flush(scans ? .live : .backlog)
             await deliver(round, .background)
             for host in subscribers.keys { await catchUp(host, .background) }
             return round
@@ -203,13 +203,27 @@ package actor MemoryOwner {
 
     /// Flushes; replicas are not told yet.
     func flush(_ kind: MemoryFlush.Kind) async throws -> EpochRound {
-        let processes = try await around.processes()
+        let processes = kind == .backlog ? [] : try await around.processes()
         let rate = await slowest()
         let journal = journal
-        let round = try await offload {
-            try journal.round(kind, processes, limit: Self.roundLimit, link: rate)
+        let isBackground = kind == .live || kind == .backlog
+        let share = isBackground ? EpochTransfer.backgroundShare * Self.backgroundSeconds : 1
+        let limit = RoundLimit(pages: Self.roundPages, wireBytes: Int(rate * share))
+        let (round, time) = try await offload {
+            let start = threadSeconds()
+            return (try journal.round(kind, processes, limit: limit, link: rate), threadSeconds() - start)
         }
         residual = round.residual
+        if !hasFlushed {
+            hasFlushed = true
+            around.logger.info(
+                "first round",
+                metadata: [
+                    "user": "\(around.user)", "pages": "\(round.flushedPages + round.deferredPages)",
+                    "cpu-ms": "\(Int(time * 1000))",
+                ]
+            )
+        }
         return round
     }
 
@@ -221,14 +235,14 @@ package actor MemoryOwner {
     }
 
     /// Sends a round to every replica that it builds upon.
-    func deliver(_ round: EpochRound, _ urgency: Urgency) async {
+    func deliver(_ round: EpochRound, _ urgency: EpochTransfer.Urgency) async {
         for (host, subscriber) in subscribers where subscriber.epoch == round.base {
             await send(.round(round), to: host, subscriber, urgency)
         }
     }
 
     /// Brings a replica that is behind to the last epoch, from the backing files.
-    func catchUp(_ host: String, _ urgency: Urgency) async {
+    func catchUp(_ host: String, _ urgency: EpochTransfer.Urgency) async {
         guard let subscriber = subscribers[host], subscriber.epoch < journal.epoch else { return }
         let changes = journal.changes(after: subscriber.epoch)
         let codec = PageDelta.Codec.best(forLink: await around.rates.rate(to: host))
@@ -249,38 +263,47 @@ package actor MemoryOwner {
     }
 
     /// Sends one epoch and takes in what the replica says to it; a stream that breaks is given up.
-    private func send(_ content: Content, to host: String, _ subscriber: Subscriber, _ urgency: Urgency) async {
+    private func send(
+        _ content: Content,
+        to host: String,
+        _ subscriber: Subscriber,
+        _ urgency: EpochTransfer.Urgency
+    ) async {
+        let (rates, priority) = (around.rates, around.priority)
+        let transfer = await EpochTransfer(to: host, over: subscriber.link, urgency, rates: rates, priority: priority)
         do {
-            let rate = await around.rates.rate(to: host)
-            var pace = Pace(host: host, link: subscriber.link, urgency: urgency, rate: rate)
-            try await pace.send(.begin(epoch: content.epoch, quick: false), around.priority)
-            let processes: [Int32]
-            switch content {
-            case .round(let round):
-                for message in round.messages { try await pace.send(message, around.priority) }
-                processes = round.processes
-            case .changes(let changes, let codec, _):
-                var changes = changes
-                while true {
-                    try Task.checkCancellation()
-                    let now = changes
-                    let (message, rest) = try await offload { try now.next(codec: codec) }
-                    guard let message else { break }
-                    changes = rest
-                    try await pace.send(message, around.priority)
-                }
-                processes = changes.processes
+            let answer = try await transfer.run { transfer in
+                try await transfer.send(.begin(epoch: content.epoch, quick: false))
+                let processes = try await Self.send(content, over: transfer)
+                try await transfer.send(.end(epoch: content.epoch, processes: processes))
             }
-            try await pace.send(.end(epoch: content.epoch, processes: processes), around.priority)
-            try await answer(of: host, subscriber.link, to: content.epoch)
-            if urgency == .handoff { await around.rates.transferred(pace.bytes, in: pace.elapsed, to: host) }
+            try took(answer, to: content.epoch, at: host)
         } catch {
             lost(host, error)
         }
     }
 
-    private func answer(of host: String, _ link: any EpochLink, to epoch: UInt64) async throws {
-        switch try await link.next() {
+    /// Sends what is in an epoch; returns the processes and shared memory that there are.
+    private static func send(_ content: Content, over transfer: EpochTransfer) async throws -> [Int32] {
+        switch content {
+        case .round(let round):
+            for message in round.messages { try await transfer.send(message) }
+            return round.processes
+        case .changes(let changes, let codec, _):
+            var changes = changes
+            while true {
+                try Task.checkCancellation()
+                let now = changes
+                let (message, rest) = try await offload { try now.next(codec: codec) }
+                guard let message else { return changes.processes }
+                changes = rest
+                try await transfer.send(message)
+            }
+        }
+    }
+
+    private func took(_ answer: EpochMessage?, to epoch: UInt64, at host: String) throws {
+        switch answer {
         case .whole(let whole) where whole == epoch:
             subscribers[host]?.epoch = epoch
         case .behind(let held, let cause):
@@ -324,38 +347,6 @@ package actor MemoryOwner {
     }
 }
 
-/// One transfer, at the speed that its urgency allows.
-private struct Pace {
-    let host: String
-    let link: any EpochLink
-    let urgency: MemoryOwner.Urgency
-    private var budget: BandwidthBudget
-    private let start = ContinuousClock.now
-    private(set) var bytes = 0
-
-    init(host: String, link: any EpochLink, urgency: MemoryOwner.Urgency, rate: Double) {
-        self.host = host
-        self.link = link
-        self.urgency = urgency
-        // A background transfer leaves a fifth of the link to others.
-        budget = BandwidthBudget(bytesPerSecond: rate * 0.8)
-    }
-
-    var elapsed: Double { seconds(ContinuousClock.now - start) }
-
-    mutating func send(_ message: EpochMessage, _ priority: LinkPriority) async throws {
-        let size: Int
-        if case .frame(_, _, let frame) = message { size = frame.count } else { size = 16 }
-        if urgency == .background {
-            await priority.giveWay(to: host)
-            let wait = budget.spend(size, at: elapsed)
-            if wait > 0 { try await Task.sleep(for: .seconds(wait)) }
-        }
-        try await link.send(message)
-        bytes += size
-    }
-}
-
 /// What is known of one replica.
 package struct ReplicaStatus: Sendable, Equatable, Codable {
     package var host: String
@@ -368,6 +359,13 @@ package struct ReplicaStatus: Sendable, Equatable, Codable {
     package var secondsBehind: Double
     /// The rate of the link to it, as far as it was measured.
     package var bytesPerSecond: Double
+}
+
+/// Processor time that this thread has taken.
+private func threadSeconds() -> Double {
+    var time = timespec()
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time)
+    return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
 }
 
 func seconds(_ duration: Duration) -> Double {

@@ -112,6 +112,8 @@ package final class MemoryReplica: @unchecked Sendable {
                 let parent = parent.flatMap { stores[$0] }
                 try bytes.withUnsafeBytes { _ = try PageDelta.apply($0, to: store, parent: parent) }
             }
+            // In a freeze nobody listens.
+            return round.flatMap { $0.quick ? nil : .took(epoch: $0.epoch) }
         case .present(let process, let pages):
             try change(process) { try $0.retain(pages) }
         case .hot(let process, let pages):
@@ -181,7 +183,8 @@ package final class MemoryReplica: @unchecked Sendable {
         guard let round, round.epoch == number else {
             throw EpochMessageError(description: "the end of an epoch that has not begun")
         }
-        defer { self.round = nil }
+        // It is over, whatever comes of it.
+        self.round = nil
         if let refusal = round.refusal {
             rollBack()
             return .behind(epoch: epoch, cause: refusal)
@@ -204,7 +207,6 @@ package final class MemoryReplica: @unchecked Sendable {
         if round.quick || !late.isEmpty { try directory.note(shared: shared, of: number) }
         epoch = number
         try directory.note(epoch: number)
-        self.round = nil
         let isSupplied = !late.isEmpty
         late = round.late.mapValues { Set($0.joined()) }
         if late.isEmpty { file.remove() }
@@ -278,8 +280,12 @@ package struct EpochDirectory: Sendable {
         }
     }
 
-    /// Notes which shared memory there is in the epoch of a cut.
+    /// Notes which shared memory there is in the epoch of a cut; no file says that there is none.
     func note(shared: [Int32: SharedShape], of epoch: UInt64) throws(SyscallError) {
+        guard !shared.isEmpty else {
+            unlink(path + "/shared")
+            return
+        }
         var text = "\(epoch)\n"
         for (number, shape) in shared {
             text += "\(number) \(shape.object.kind.rawValue) \(shape.object.inode) \(shape.size)\n"

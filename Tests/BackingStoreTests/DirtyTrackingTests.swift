@@ -169,7 +169,7 @@ struct DirtyTrackingTests {
                 tracker.attach([child])
                 let round = tracker.scan()
                 last = clock.now
-                pacer.finished(dirtyPages: round.first?.dirtyPages ?? 0, after: elapsed)
+                pacer.finished(dirtyPages: round.first?.dirtyPages ?? 0)
             }
             let file = try #require(fopen(result, "re"))
             defer { fclose(file) }

@@ -54,6 +54,23 @@ struct BenchTests {
         #expect(report.median("smirun", "frozen, as reported") != nil)
     }
 
+    @Test func trackingIsMeasuredBesideNone() async throws {
+        let arguments = ["--pairs", "1", "--period", "1", "--size", "2M", "--write-rate", "4M"]
+        for workload in ["a", "b"] {
+            let report = try await run(["tracking", "--workload", workload] + arguments)
+            #expect(report.bench == "tracking")
+            for subject in ["replica", "no replica"] {
+                #expect(report.median(subject, "counts a second") ?? 0 > 0, "\(subject)")
+                let pages = try #require(report.median(subject, "pages written a second"))
+                #expect(abs(pages - 1024) < 50, "\(subject)")
+            }
+            #expect(report.median("replica", "rounds a second") ?? 0 > 0.2)
+            #expect(report.median("no replica", "rounds a second") == nil)
+            #expect(report.median("replica", "loss of counts a second") != nil)
+            #expect(report.median("replica", "loss of counts a second of processor time") != nil)
+        }
+    }
+
     @Test func execIsMeasuredBesideCrunAndAPipe() async throws {
         let report = try await run(["exec", "--runs", "1", "--size", "4M"])
         for subject in ["smirun exec", "crun exec", "pipe"] {
@@ -70,7 +87,10 @@ struct BenchTests {
 
     @Test func unusableArgumentsAreRefused() async throws {
         let smirun = Smirun()
-        for arguments in [["launch", "--runs", "0"], ["handoff", "--size", "0"], ["handoff", "--write-rate", "0"]] {
+        for arguments in [
+            ["launch", "--runs", "0"], ["handoff", "--size", "0"], ["handoff", "--write-rate", "0"],
+            ["tracking", "--pairs", "0"], ["tracking", "--write-rate", "100"],
+        ] {
             #expect(try await smirun.run(["bench"] + arguments).status == 2, "\(arguments)")
         }
         let message = try await smirun.refused("bench", "handoff", "--rate", "fast", status: 2)

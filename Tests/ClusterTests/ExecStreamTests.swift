@@ -16,6 +16,11 @@ struct ExecStreamTests {
             let flag = Flag()
             async let sent = stream.send(until: flag)
             async let checked = stream.check()
+            // Whatever fails: both end when the program does.
+            defer {
+                flag.raise()
+                stream.kill()
+            }
             for round in 1...4 {
                 let before = stream.received
                 // In full flow before each of the moves.
@@ -92,6 +97,9 @@ private final class BinaryStream: Sendable {
             }
         }
     }
+
+    /// Ends the command, if it still runs.
+    func kill() { try? child.signal(SIGKILL) }
 
     /// The exit status and what was written to standard error.
     func finish() async throws -> (Int32, String) {

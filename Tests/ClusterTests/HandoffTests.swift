@@ -119,7 +119,9 @@ struct HandoffTests {
                 try await smirun.run(["exec", "alice", "--", "test", "-e", "/filled"]).status == 0 ? true : nil
             }
             async let first = smirun.run(["handoff", "alice", "--to", cluster.hosts[1], "--wait", "-o", "json"])
-            while try await !smirun.expect("events", "alice").contains("handoff-started") {}
+            _ = try await eventually("the hand-off is under way") {
+                try await smirun.expect("events", "alice").contains("handoff-started") ? true : nil
+            }
             #expect(try await smirun.refused("handoff", "alice", "--to", cluster.hosts[1]).contains("under way"))
             let result = try await first
             #expect(result.status == 0, "\(result.error)")

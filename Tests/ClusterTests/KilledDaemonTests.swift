@@ -15,6 +15,8 @@ struct KilledDaemonTests {
             let smirun = cluster.smirun
             let program = "n=0; while :; do n=$((n+1)); echo $n > /count.new; mv /count.new /count; sleep 0.02; done"
             try await cluster.launch("alice", ["sh", "-c", program])
+            // From now on the host that it is not on holds a replica.
+            try await smirun.handOff("alice", to: cluster.hosts[1])
             for delay in stride(from: 0, to: 300, by: 25) {
                 let from = try await smirun.host(of: "alice")
                 let to = from == cluster.hosts[0] ? cluster.hosts[1] : cluster.hosts[0]
@@ -30,6 +32,9 @@ struct KilledDaemonTests {
                     try await self.count(smirun) > before ? true : nil
                 }
                 #expect(try cluster.copies(of: "alice") == 1, "after a kill of the \(side) at \(delay) ms")
+                // Where it did not move, its ownership has been made certain by a new generation: replicas follow that.
+                let host = try await smirun.host(of: "alice")
+                _ = try await smirun.freshReplica(of: "alice", on: host == from ? to : from)
             }
         }
     }

@@ -18,6 +18,7 @@ struct MemoryMoveTests {
                 let from = try await smirun.host(of: "alice")
                 let to = try #require(cluster.hosts.first { $0 != from })
                 let report = try await smirun.handOff("alice", to: to)
+                #expect(["precopy", "postcopy"].contains(report.mode), "move \(move)")
                 // Memory travels in CRIU's images only where something is wrong.
                 if report.phases["memory"] == nil {
                     let log = try String(contentsOfFile: cluster.lab.layout.files(of: from).log, encoding: .utf8)

@@ -27,6 +27,10 @@ struct PostcopyTests {
             try await settled(cluster)
             let late = try await events(smirun).filter { $0.kind == "whole" }
             #expect(late.count == 4)
+            for event in late {
+                let waits = ["median", "p99", "longest"].compactMap { Double(event.detail["\($0)_wait_ms"] ?? "") }
+                #expect(waits.count == 3 && waits == waits.sorted())
+            }
         }
     }
 

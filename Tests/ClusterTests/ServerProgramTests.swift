@@ -23,6 +23,7 @@ struct ServerProgramTests {
             _ = try await subscriber.ask("SUBSCRIBE news\r\n", until: ":1\r\n")
             let flag = Flag()
             async let counted = count(busy, until: flag)
+            defer { flag.raise() }
             for (round, host) in [1, 0, 1].map({ cluster.hosts[$0] }).enumerated() {
                 #expect(
                     try await client.ask("MULTI\r\nSET round \(round)\r\n", until: "+QUEUED\r\n")

@@ -16,6 +16,7 @@ struct SessionMoveTests {
             try await terminal.await("ready\n")
             let flag = Flag()
             async let typed = typeNumbers(into: terminal, until: flag)
+            defer { flag.raise() }
             for round in 1...4 {
                 try await smirun.handOff("alice", to: cluster.hosts[round % 2])
             }

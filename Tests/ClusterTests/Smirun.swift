@@ -104,10 +104,16 @@ struct Smirun: Sendable {
 
     /// Waits until a host holds a replica of an SMI that keeps up with it.
     func freshReplica(of user: String, on host: String) async throws -> ReplicaView {
-        try await eventually("a fresh replica of \(user) on \(host)") {
-            let listed = try await expect("replica", "ls", user, "-o", "json")
-            let replicas = try JSONDecoder().decode([ReplicaView].self, from: Data(listed.utf8))
-            return replicas.first { $0.host == host && $0.connected && $0.epoch > 0 && $0.epochsBehind <= 1 }
+        var listed = ""
+        do {
+            return try await eventually("a fresh replica of \(user) on \(host)") {
+                listed = try await expect("replica", "ls", user, "-o", "json")
+                let replicas = try JSONDecoder().decode([ReplicaView].self, from: Data(listed.utf8))
+                return replicas.first { $0.host == host && $0.connected && $0.epoch > 0 && $0.epochsBehind <= 1 }
+            }
+        } catch let silence as Silence {
+            let events = try await run(["events", user]).output.split(separator: "\n").suffix(8)
+            throw Silence(cause: "\(silence.cause); replicas: \(listed); events: \(events.joined(separator: "; "))")
         }
     }
 }

@@ -1,4 +1,5 @@
 import Isolation
+import LinuxSystem
 import Synchronization
 
 @testable import Orchestrator
@@ -111,6 +112,8 @@ final class FakeSandboxes: SandboxHosting {
 
     func prepareCheckpoint(_ user: String) async throws { try step("prepareCheckpoint") }
 
+    func prepareCut(_ user: String, _ prepare: @escaping CarriedCut.Preparing) async throws { try step("prepareCut") }
+
     func checkpoint(_ user: String, carrying memory: CarriedCut?) async throws -> CheckpointReport {
         try step("checkpoint")
         var copy = try existing(user)
@@ -154,11 +157,21 @@ final class FakeSandboxes: SandboxHosting {
         world.set(user, on: host, copy)
     }
 
-    func restore(_ user: String) async throws -> SandboxProcess {
+    func restore(_ user: String, onFrozen: @escaping @Sendable () -> Void) async throws -> SandboxProcess {
         try step("restore")
         var copy = try existing(user)
         copy.state = .frozen
         world.set(user, on: host, copy)
+        onFrozen()
+        do {
+            try step("restoreEnd")
+        } catch {
+            // Once: what was restored is gone, the cut is kept.
+            copy.state = .staged
+            world.set(user, on: host, copy)
+            fail()
+            throw error
+        }
         return SandboxProcess(pid: 2000, startTime: 2)
     }
 
@@ -175,6 +188,7 @@ final class FakeSandboxes: SandboxHosting {
         world.set(user, on: host, copy)
     }
 
+    func still(_ user: String, _ body: @escaping @Sendable (Stillness) async throws -> Void) async throws {}
     func slow(_ user: String, to share: Double?) async throws {}
 
     func stop(_ user: String) async throws {

@@ -77,6 +77,23 @@ struct HostAgentTests {
         #expect(cluster.world.copy("alice", on: "h1") == nil)
     }
 
+    @Test("restores again from the cut where CRIU fails after the commit, when all processes were there")
+    func restoreEnd() async throws {
+        let cluster = try await FakeCluster()
+        _ = try await cluster.launch()
+        cluster.sandboxes("h2").fail("restoreEnd")
+        // The source waits for a word that does not come on this link; how it finds out is tested elsewhere.
+        let handoff = Task { _ = try? await cluster.handOff() }
+        defer { handoff.cancel() }
+        let deadline = ContinuousClock.now + .seconds(10)
+        while cluster.world.runningHosts("alice") != ["h2"], ContinuousClock.now < deadline {
+            try await Task.sleep(for: .milliseconds(5))
+        }
+        #expect(cluster.world.runningHosts("alice") == ["h2"])
+        #expect(cluster.world.mostRunning == 1)
+        #expect(cluster.world.copy("alice", on: "h2")?.contents == 2)
+    }
+
     @Test("goes on somewhere, once, wherever the link is cut", arguments: 0...6)
     func cuts(_ messages: Int) async throws {
         let cluster = try await FakeCluster()

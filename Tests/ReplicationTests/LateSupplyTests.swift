@@ -51,13 +51,13 @@ struct LateSupplyTests {
     }
 
     private struct Setting {
-        let directory: String
-        let process: FlushedProcess
-        let owner: MemoryOwner
+        let program: OwnedProgram
         let replica: MemoryReplica
         let late: LatePages
         let cut: MemoryCut
         let link: LateLink
+
+        var owner: MemoryOwner { program.owner }
 
         func supply(
             _ pages: FrozenPages,
@@ -87,43 +87,32 @@ struct LateSupplyTests {
 
     /// A program that rewrites 4 MB, stopped by a late cut that a replica has taken in.
     private func with(_ body: (Setting) async throws -> Void) async throws {
-        let directory = "/tmp/smirun-late-\(getpid())-\(UInt32.random(in: 0 ... .max))"
-        try Directories.make(directory + "/carry")
+        try await OwnedProgram.with(Self.rewriter) { program in try await body(try await stopped(program)) }
+    }
+
+    /// Compiles it; it writes its file when it has filled its memory.
+    private static func rewriter(_ directory: String) throws -> [String] {
         let sources = "/" + #filePath.split(separator: "/").dropLast(2).joined(separator: "/")
         let program = directory + "/rewriter"
         let source = sources + "/ClusterTests/Programs/rewriter.c"
         let built = try HelperCommand(["cc", "-O1", "-pthread", "-o", program, source]).run(timeout: .seconds(60))
         try #require(built.status == 0, "\(built.error)")
-        let child = try SpawnRequest(program, arguments: [program, "4", "20000", directory + "/checked"]).start()
-        defer {
-            try? child.signal(SIGKILL)
-            _ = try? child.wait()
-            try? Directories.removeTree(directory)
-        }
-        let process = FlushedProcess(hostPid: child.pid, inner: 7)
-        let owner = try MemoryOwner(
-            MemoryOwner.Surroundings(
-                user: "alice",
-                generation: 1,
-                image: "none",
-                processes: { [process] },
-                rates: LinkRates(),
-                priority: LinkPriority(),
-                logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
-            ),
-            directory: directory + "/owner"
-        )
-        try await Task.sleep(for: .milliseconds(300))
-        let replica = try MemoryReplica(directory: directory + "/replica")
+        return [program, "4", "20000", directory + "/ready"]
+    }
+
+    private func stopped(_ program: OwnedProgram) async throws -> Setting {
+        let (process, owner) = (program.process, program.owner)
+        let carry = program.directory + "/carry"
+        try Directories.make(carry)
+        let replica = try MemoryReplica(directory: program.directory + "/replica")
         let link = LateLink(replica)
         await owner.leaves(to: "there")
         try await owner.add("there", over: link)
         _ = try await owner.round()
         try await Task.sleep(for: .milliseconds(200))
-        let carry = directory + "/carry"
         let (_, sending) = try await owner.cutting(to: "there", late: true) { maker in
             maker.prepare([process], directory: carry)
-            kill(process.hostPid, SIGSTOP)
+            try await program.stop()
             try await offload { try maker.cut([process], directory: carry) }
         }
         let cut = try await sending.finished().get()
@@ -133,17 +122,7 @@ struct LateSupplyTests {
         _ = replica.serve { late.arrived($0, $1) }
         late.ask { link.say($0) }
         _ = await owner.takeLink("there")
-        let setting = Setting(
-            directory: directory,
-            process: process,
-            owner: owner,
-            replica: replica,
-            late: late,
-            cut: cut,
-            link: link
-        )
-        try await body(setting)
-        await owner.close()
+        return Setting(program: program, replica: replica, late: late, cut: cut, link: link)
     }
 
     /// Whether a backing file of the replica holds what the stopped process has.
@@ -151,7 +130,8 @@ struct LateSupplyTests {
         let copy = try #require(setting.replica.stores[7])
         var wrong = 0
         for pages in setting.cut.latePages[7] ?? [] {
-            _ = try ProcessMemoryReader.read([pages], of: setting.process.hostPid) { (numbers, data) throws -> Void in
+            _ = try ProcessMemoryReader.read([pages], of: setting.program.process.hostPid) {
+                (numbers, data) throws -> Void in
                 for (i, page) in numbers.enumerated() {
                     let held = try copy.read(page)
                     let there = Array(UnsafeRawBufferPointer(start: data + i * 4096, count: 4096))
@@ -174,6 +154,7 @@ struct LateSupplyTests {
             #expect(setting.replica.lacking[7]?.contains { $0.contains(pages[300]) } == false)
             try await Task.sleep(for: .milliseconds(100))
             #expect(setting.late.figures.pages == 1, "nobody waits for the others, and the SMI does not run yet")
+            #expect(setting.late.figures.waited.count == 1)
             await supply.push()
             #expect(await supply.finished() == .whole)
             #expect(setting.replica.epoch == setting.cut.epoch + 1)
@@ -182,6 +163,17 @@ struct LateSupplyTests {
             try expectFrozen(setting)
             #expect(await setting.owner.directory.epoch == setting.cut.epoch + 1)
         }
+    }
+
+    @Test("is told of by the waits' shares")
+    func shares() {
+        var figures = LateFigures()
+        #expect(figures.wait(1) == .zero)
+        figures.waited = (1...200).reversed().map { .milliseconds($0) }
+        #expect(figures.wait(0) == .milliseconds(1))
+        #expect(figures.wait(0.5) == .milliseconds(100))
+        #expect(figures.wait(0.99) == .milliseconds(198))
+        #expect(figures.wait(1) == .milliseconds(200))
     }
 
     @Test("goes on over a new stream, wherever the one before broke, and where the destination started anew")
@@ -224,7 +216,7 @@ struct LateSupplyTests {
                 await supply.push()
                 #expect(await supply.finished() == end)
                 #expect(await setting.owner.directory.epoch == setting.cut.epoch)
-                let path = MemoryFlush.path(of: 7, in: setting.directory + "/owner")
+                let path = MemoryFlush.path(of: 7, in: setting.program.directory + "/owner")
                 #expect(try PageStore.open(at: path, readOnly: true).statistics.epoch == setting.cut.epoch)
             }
         }
@@ -234,7 +226,7 @@ struct LateSupplyTests {
     func restarted() async throws {
         try await with { setting in
             // The file that says what is lacking outlives the replica's daemon.
-            let path = setting.directory + "/replica"
+            let path = setting.program.directory + "/replica"
             #expect(try EpochDirectory(path).isLacking)
             let again = try MemoryReplica(directory: path)
             #expect(again.lacking == setting.replica.lacking)

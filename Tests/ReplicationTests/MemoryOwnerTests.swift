@@ -2,23 +2,31 @@ import BackingStore
 import Foundation
 import Glibc
 import LinuxSystem
-import Logging
 import Testing
 
 @testable import Replication
+
+extension OwnedProgram {
+    /// A replica of its own directory.
+    fileprivate func replica(_ name: String) throws -> MemoryReplica {
+        try MemoryReplica(directory: directory + "/" + name)
+    }
+}
 
 @Suite("An owner and its replicas", .serialized, .enabled(if: geteuid() == 0, "needs root"))
 struct MemoryOwnerTests {
     /// A stream within this process: what is sent is taken in at once.
     private actor LocalLink: EpochLink {
         private let replica: MemoryReplica
-        private var answers: [EpochMessage] = []
+        private let answers: AsyncStream<EpochMessage>
+        private nonisolated let answer: AsyncStream<EpochMessage>.Continuation
         private var isBroken = false
         /// Bytes.
         private(set) var sent = 0
 
         init(_ replica: MemoryReplica) {
             self.replica = replica
+            (answers, answer) = AsyncStream.makeStream()
         }
 
         func breakOff() { isBroken = true }
@@ -27,58 +35,25 @@ struct MemoryOwnerTests {
             guard !isBroken else { throw ReplicaError(cause: "broken", remedy: "none") }
             sent += message.encoded().count
             // As on the wire.
-            if let answer = try replica.take(EpochMessage(decoding: message.encoded())) { answers.append(answer) }
+            if let answer = try replica.take(EpochMessage(decoding: message.encoded())) { self.answer.yield(answer) }
         }
 
-        func next() async throws -> EpochMessage? { answers.isEmpty ? nil : answers.removeFirst() }
+        nonisolated func next() async throws -> EpochMessage? {
+            var iterator = answers.makeAsyncIterator()
+            return await iterator.next()
+        }
 
-        nonisolated func close() {}
-    }
-
-    private struct Setting {
-        let directory: String
-        let child: ChildProcess
-        let owner: MemoryOwner
-
-        func replica(_ name: String) throws -> MemoryReplica { try MemoryReplica(directory: directory + "/" + name) }
+        nonisolated func close() { answer.finish() }
     }
 
     /// A shell that keeps a few megabytes, its memory's owner, and room for replicas.
-    private func with(_ body: (Setting) async throws -> Void) async throws {
-        let directory = "/tmp/smirun-replication-\(getpid())-\(UInt32.random(in: 0 ... .max))"
-        try Directories.make(directory)
-        let ready = directory + "/ready"
-        let script = "x=$(head -c 3000000 /dev/urandom | od -An -x); : > \(ready); while :; do y=$y.; sleep 0.01; done"
-        let child = try SpawnRequest("/bin/sh", arguments: ["sh", "-c", script]).start()
-        defer {
-            try? child.signal(SIGKILL)
-            _ = try? child.wait()
-            try? Directories.removeTree(directory)
-        }
-        let process = FlushedProcess(hostPid: child.pid, inner: 7)
-        let owner = try MemoryOwner(
-            MemoryOwner.Surroundings(
-                user: "alice",
-                generation: 1,
-                image: "none",
-                processes: { [process] },
-                rates: LinkRates(),
-                priority: LinkPriority(),
-                logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
-            ),
-            directory: directory + "/owner"
-        )
-        let deadline = ContinuousClock.now + .seconds(30)
-        while access(ready, F_OK) != 0 {
-            try #require(ContinuousClock.now < deadline, "the shell has not filled its memory")
-            try await Task.sleep(for: .milliseconds(5))
-        }
-        try await body(Setting(directory: directory, child: child, owner: owner))
-        await owner.close()
+    private func with(_ body: (OwnedProgram) async throws -> Void) async throws {
+        let script = "x=$(head -c 3000000 /dev/urandom | od -An -x); : > $1/ready; while :; do y=$y.; sleep 0.01; done"
+        try await OwnedProgram.with({ ["/bin/sh", "-c", script, "sh", $0] }, body)
     }
 
     /// Whether two stores hold the same pages.
-    private func expectEqual(_ setting: Setting, _ replica: MemoryReplica) throws {
+    private func expectEqual(_ setting: OwnedProgram, _ replica: MemoryReplica) throws {
         let source = try PageStore.open(at: MemoryFlush.path(of: 7, in: setting.directory + "/owner"), readOnly: true)
         let copy = try #require(replica.stores[7])
         let pages = source.pages(limit: 1 << 20)
@@ -159,11 +134,11 @@ struct MemoryOwnerTests {
             await setting.owner.leaves(to: "one")
             try await setting.owner.add("one", over: LocalLink(replica))
             _ = try await setting.owner.warm("one")
-            let process = FlushedProcess(hostPid: setting.child.pid, inner: 7)
+            let process = setting.process
             let carry = setting.directory + "/carry"
             try Directories.make(carry)
             let (_, sending) = try await setting.owner.cutting(to: "one") { maker in
-                kill(process.hostPid, SIGSTOP)
+                try await setting.stop()
                 maker.prepare([process], directory: carry)
                 try await offload { try maker.cut([process], directory: carry) }
             }

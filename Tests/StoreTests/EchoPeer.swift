@@ -54,12 +54,16 @@ struct EchoPeer: Smirun_V1_Peer.SimpleServiceProtocol {
         try await response.write(.with { $0.resumed.generation = bytes })
     }
 
+    /// Sends back what comes; ends the call where it is asked for nobody.
     func relay(
         request: RPCAsyncSequence<Smirun_V1_RelayRequest, any Error>,
         response: RPCWriter<Smirun_V1_RelayReply>,
         context: ServerContext
     ) async throws {
-        for try await message in request { try await response.write(.with { $0.data = message.data }) }
+        for try await message in request {
+            if case .open(let open) = message.message, open.user == "nobody" { return }
+            try await response.write(.with { $0.data = message.data })
+        }
     }
 
     func fetchImage(

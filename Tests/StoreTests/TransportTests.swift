@@ -227,6 +227,40 @@ struct TransportTests {
         await connections.close(grace: .zero)
     }
 
+    // gRPC closes a stream when the reply has been handled, though a message may just be on its way to it. More than 200
+    // resets within 30 s would end the connection.
+    @Test("end in the middle of a flow of messages, by either side, again and again", arguments: [true, false])
+    func endInFlow(byServer: Bool) async throws {
+        let cluster = try TestCluster()
+        try await withServer(try await cluster.serve([EchoPeer()])) { server in
+            let connections = cluster.connections()
+            let peer = try await connections.connection(to: "h1", at: server.address)
+            let data = Data(repeating: 7, count: 1 << 10)
+            for round in 0..<150 {
+                let call = peer.relay()
+                // What is not answered is bounded, as it is in all that we send.
+                let unanswered = BoundedChannel<Void>(limit: 64)
+                let flow = Task {
+                    for number in 0... {
+                        if byServer, number == round % 20 { try await call.send(.with { $0.open.user = "nobody" }) }
+                        try await call.send(.with { $0.data = data })
+                        try await unanswered.send(())
+                    }
+                }
+                var answers = 0
+                while byServer || answers <= round % 20, try await call.next() != nil {
+                    answers += 1
+                    _ = try await unanswered.next()
+                }
+                if !byServer { call.cancel() }
+                unanswered.finish()
+                await #expect(throws: (any Error).self) { try await flow.value }
+            }
+            #expect(try await peer.call("echo", [1], limit: .seconds(60)) == [1])
+            await connections.close(grace: .zero)
+        }
+    }
+
     @Test("may arrive while a server stops, at any moment")
     func arrivalsDuringShutdown() async throws {
         let cluster = try TestCluster()

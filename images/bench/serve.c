@@ -1,5 +1,6 @@
 // Questions: a connection sends one byte and gets one line of JSON.
 //   r  what was seen since the last r     v  how many pages have other contents than were written
+//   s  what the counting thread has done so far
 //   p  pause changing pages               g  go on
 #include "workload.h"
 #include <arpa/inet.h>
@@ -35,6 +36,8 @@ static int answer(char question, char *line, size_t size) {
     switch (question) {
     case 'r':
         return report(line, size);
+    case 's':
+        return report_counts(line, size);
     case 'v': {
         lock_pages();
         size_t wrong = wrong_pages();

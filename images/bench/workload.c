@@ -5,6 +5,9 @@
 //   workload memory BYTES PAGES-A-SECOND idle|a|b PROCESSES PORT private|shared
 //       keeps BYTES of random content, in private or in shared anonymous memory, and changes pages of it: 16 bytes each
 //       (a), all of it (b), or none (idle); PROCESSES - 1 idle children; questions on PORT, an echo on PORT + 1
+//   workload spin BYTES PAGES-A-SECOND idle|a|b PORT
+//       keeps BYTES in private memory, writes its pages in turn, and counts all the rest of the time (spin.c);
+//       questions on PORT
 #define _GNU_SOURCE 1
 #include "workload.h"
 #include <inttypes.h>
@@ -21,6 +24,7 @@
 struct memory memory;
 struct seen seen;
 _Atomic int running = 1;
+int counting;
 static pthread_mutex_t pages_lock = PTHREAD_MUTEX_INITIALIZER;
 
 int64_t now(void) {
@@ -67,7 +71,7 @@ size_t wrong_pages(void) {
     return wrong;
 }
 
-static void fill(unsigned char *page, uint64_t *random) {
+void fill(unsigned char *page, uint64_t *random) {
     for (size_t at = 0; at < PAGE; at += sizeof(uint64_t)) {
         uint64_t word = next_random(random);
         memcpy(page + at, &word, sizeof word);
@@ -153,6 +157,16 @@ static int keep_memory(char **argv) {
     change_pages();
 }
 
+static _Noreturn void keep_counting(char **argv) {
+    static int port;
+    signal(SIGPIPE, SIG_IGN);
+    allocate(strtoull(argv[0], NULL, 10), strtoull(argv[1], NULL, 10), argv[2], MAP_PRIVATE);
+    port = atoi(argv[3]);
+    counting = 1;
+    start(serve_questions, &port);
+    spin();
+}
+
 int main(int argc, char **argv) {
     int64_t first = now();
     if (argc == 2 && strcmp(argv[1], "stamp") == 0) {
@@ -161,7 +175,10 @@ int main(int argc, char **argv) {
     }
     if (argc == 8 && strcmp(argv[1], "memory") == 0)
         return keep_memory(argv + 2);
+    if (argc == 6 && strcmp(argv[1], "spin") == 0)
+        keep_counting(argv + 2);
     fprintf(stderr,
-            "usage: workload stamp | workload memory BYTES PAGES-A-SECOND idle|a|b PROCESSES PORT private|shared\n");
+            "usage: workload stamp | workload memory BYTES PAGES-A-SECOND idle|a|b PROCESSES PORT private|shared | "
+            "workload spin BYTES PAGES-A-SECOND idle|a|b PORT\n");
     return 2;
 }

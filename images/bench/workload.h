@@ -38,6 +38,8 @@ extern struct memory memory;
 extern struct seen seen;
 /// Whether pages are being changed.
 extern _Atomic int running;
+/// Whether there is, or soon will be, a thread that counts (spin.c).
+extern int counting;
 
 /// Time of day, nanoseconds: the one clock that no time namespace moves, so that it goes on across hosts.
 int64_t now(void);
@@ -48,6 +50,14 @@ void lock_pages(void);
 void unlock_pages(void);
 /// Pages whose content is not what was written last.
 size_t wrong_pages(void);
+
+/// Fills a page with random bytes.
+void fill(unsigned char *page, uint64_t *random);
+/// Counts without end, and writes pages in turn, each when it is due; those that could not be written in time are made
+/// up for.
+_Noreturn void spin(void);
+/// Says how far it is, as a line of JSON.
+int report_counts(char *line, size_t size);
 
 /// Threads: look at the clock without end; read 5 % of the memory after each long gap.
 void *watch_clock(void *unused);

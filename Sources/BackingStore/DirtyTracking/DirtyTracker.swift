@@ -11,9 +11,6 @@ import Synchronization
 /// (EPERM), and all of it counts as written once. A process that cannot be injected now (stopped, frozen, sharing its
 /// memory after vfork) is reported whole until it can. Calls block: use a thread of your own.
 package final class DirtyTracker: Sendable {
-    /// How long a thread may take to stop for the injection; it usually takes 0.1 ms.
-    private static let attachTimeout: Int32 = 200
-
     private struct State: ~Copyable {
         var processes: [pid_t: TrackedProcess] = [:]
 
@@ -51,20 +48,14 @@ package final class DirtyTracker: Sendable {
         }
     }
 
-    /// Tracks a restored process through the userfaultfd that page-in uses, which must have asynchronous write
-    /// protection enabled and registered.
-    package func adopt(_ pid: pid_t, userfault: Descriptor) {
+    /// Goes on with what page-in has tracked of a restored process: the next scan reports what was written since the
+    /// restore, and all present pages of what is not registered.
+    package func adopt(_ adopted: AdoptedProcess) {
         state.withLock { state in
-            guard let identity = TrackedProcess.identity(of: pid) else { return }
-            let process = TrackedProcess(pid: pid, startTime: identity.startTime)
-            process.adopt(userfault)
-            state.processes[pid] = process
+            let process = TrackedProcess(pid: adopted.pid, startTime: adopted.startTime)
+            process.adopt(adopted.userfault, written: adopted.written)
+            state.processes[adopted.pid] = process
         }
-    }
-
-    /// Gives up a process's userfaultfd; the next scan injects a new one and reports all present pages.
-    package func release(_ pid: pid_t) {
-        state.withLock { $0.processes[pid]?.detach() }
     }
 
     /// One round over all processes: what was written since the last one.
@@ -78,11 +69,7 @@ package final class DirtyTracker: Sendable {
             var result: [ProcessDirty] = []
             for (pid, process) in state.processes.sorted(by: { $0.key < $1.key }) {
                 let mayAttach = !frozen && (process.isTracked || !state.isBorrower(process))
-                let found = try? process.scan(
-                    presence: presence,
-                    mayAttach: mayAttach,
-                    attachTimeout: Self.attachTimeout
-                )
+                let found = try? process.scan(presence: presence, mayAttach: mayAttach)
                 let identity = TrackedProcess.identity(of: pid)
                 guard let found, identity?.startTime == process.startTime, identity?.isZombie == false else {
                     state.processes[pid] = nil
@@ -94,7 +81,26 @@ package final class DirtyTracker: Sendable {
         }
     }
 
-    /// Ends all tracking.
+    /// The processes of the last scan that are still there, with nothing new of them.
+    package func known() -> [ProcessDirty] {
+        state.withLock { state in
+            state.processes.sorted { $0.key < $1.key }.compactMap { pid, process in
+                let identity = TrackedProcess.identity(of: pid)
+                guard identity?.startTime == process.startTime, identity?.isZombie == false else { return nil }
+                return ProcessDirty(
+                    pid: pid,
+                    startTime: process.startTime,
+                    isTracked: process.isTracked,
+                    dirty: [],
+                    present: nil,
+                    mappings: [],
+                    sharedWritten: [:]
+                )
+            }
+        }
+    }
+
+    /// Ends all tracking; what is attached afterwards is reported whole.
     package func detach() {
         state.withLock { $0.processes = [:] }
     }

@@ -14,26 +14,36 @@ struct MemoryScan {
         pagemap = try Descriptor(open: "/proc/\(pid)/pagemap", O_RDONLY)
     }
 
-    /// Private pages with content in a range, appended to `regions`.
-    mutating func present(_ range: Range<UInt64>, into regions: inout [smi_region]) throws(SyscallError) {
-        try scan(SMI_SCAN_PRESENT, range, into: &regions)
+    /// Private pages with content in a mapping, appended to `regions`.
+    mutating func present(_ mapping: Mapping, into regions: inout [smi_region]) throws(SyscallError) {
+        try scan(mode(SMI_SCAN_PRESENT, isAnonymous: mapping.inode == 0), mapping.range, into: &regions)
     }
 
     /// Pages written since the last such scan, appended to `regions`, and protected again.
     ///
+    /// `isAnonymous`: none of it is of a file.
+    ///
     /// Where it fails midway, pages may have been protected without having been reported: the caller has to take every
     /// present page of the range as written.
-    mutating func written(_ range: Range<UInt64>, into regions: inout [smi_region]) throws(SyscallError) {
-        try scan(SMI_SCAN_WRITTEN, range, into: &regions)
+    mutating func written(
+        _ range: Range<UInt64>,
+        isAnonymous: Bool,
+        into regions: inout [smi_region]
+    ) throws(SyscallError) {
+        try scan(mode(SMI_SCAN_WRITTEN, isAnonymous: isAnonymous), range, into: &regions)
     }
 
     /// Pages of shared memory that may have been written since the last such scan, appended to `regions`.
     mutating func sharedWritten(_ range: Range<UInt64>, into regions: inout [smi_region]) throws(SyscallError) {
-        try scan(SMI_SCAN_SHARED, range, into: &regions)
+        try scan(SMI_SCAN_SHARED.rawValue, range, into: &regions)
+    }
+
+    private func mode(_ mode: smi_scan_mode, isAnonymous: Bool) -> UInt32 {
+        isAnonymous ? mode.rawValue | SMI_SCAN_ANONYMOUS.rawValue : mode.rawValue
     }
 
     private mutating func scan(
-        _ mode: smi_scan_mode,
+        _ mode: UInt32,
         _ range: Range<UInt64>,
         into regions: inout [smi_region]
     ) throws(SyscallError) {
@@ -43,7 +53,7 @@ struct MemoryScan {
             var stopped = end
             let count = smi_pagemap_scan(
                 pagemap.raw,
-                Int32(mode.rawValue),
+                Int32(mode),
                 start,
                 end,
                 &buffer,

@@ -46,4 +46,9 @@ package struct Mapping: Sendable, Equatable {
         guard let raw, let text else { return [] }
         return (0..<count).map { Mapping(raw[$0], text: text) }
     }
+
+    /// Whether there is a mapping of exactly these addresses; `maps` is /proc/PID/maps, opened.
+    static func exists(_ range: Range<UInt64>, in maps: Descriptor) -> Bool {
+        smi_maps_has(maps.raw, range.lowerBound, range.upperBound) == 1
+    }
 }

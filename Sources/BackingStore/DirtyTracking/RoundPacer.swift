@@ -16,8 +16,8 @@ package struct RoundPacer: Sendable {
     /// A pacer that starts with rounds of half a second.
     package init() {}
 
-    /// Takes in a finished round: how many pages it found written in how many seconds.
-    package mutating func finished(dirtyPages: Int, after seconds: Double) {
+    /// Takes in how many pages a round found written.
+    package mutating func finished(dirtyPages: Int) {
         let needed = Double(dirtyPages) * secondsPerFirstWrite / target
         // Distinct pages grow slower than time: the cost at `needed` is at most the target. A shorter interval is
         // approached by halves, as one quiet round says little.

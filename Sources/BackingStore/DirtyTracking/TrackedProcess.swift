@@ -9,9 +9,14 @@ final class TrackedProcess {
     /// Bytes of shared mappings that are tracked at most: the marks on 2 GB, holes too, take 4 MB of the kernel's memory.
     private static let mostShared = 2 << 30
 
+    /// How long a thread may take to stop for the injection, milliseconds; it usually takes 0.1.
+    private static let attachTimeout: Int32 = 200
+
     let pid: pid_t
     let startTime: UInt64
     private var uffd: Descriptor?
+    /// Pages that were found written before this tracker's first scan.
+    private var unreported: [Range<UInt64>] = []
     /// One injection a round is enough: a process that cannot be injected now is read whole in this round.
     private var isAttachAllowed = false
     /// /proc/PID/maps, open during a scan: an exec replaces the memory it is about.
@@ -56,18 +61,25 @@ final class TrackedProcess {
     }
 
     /// Injects a userfaultfd; without success the process stays untracked until the next round.
-    func attach(timeoutMilliseconds: Int32) {
-        uffd = nil
-        // User-mode only suits every target: asynchronous protection never asks the handler anyway.
-        let raw = smi_inject_userfaultfd(pid, 1, timeoutMilliseconds)
-        guard raw >= 0 else { return }
-        let descriptor = Descriptor(owning: raw)
-        if smi_uffd_api_async(raw) == 0 { uffd = descriptor }
+    private func attach() {
+        detach()
+        uffd = Self.injected(into: pid)
     }
 
-    /// Takes over a userfaultfd of the process that has asynchronous write protection enabled.
-    func adopt(_ descriptor: Descriptor) {
+    /// A new userfaultfd of a running process, with asynchronous write protection and no events.
+    static func injected(into pid: pid_t) -> Descriptor? {
+        // User-mode only suits every target: asynchronous protection never asks the handler anyway.
+        let raw = smi_inject_userfaultfd(pid, 1, attachTimeout)
+        guard raw >= 0 else { return nil }
+        let descriptor = Descriptor(owning: raw)
+        return smi_uffd_api_async(raw) == 0 ? descriptor : nil
+    }
+
+    /// Takes over a userfaultfd of the process that has asynchronous write protection enabled, and pages that have been
+    /// found written and not been reported.
+    func adopt(_ descriptor: Descriptor, written: [Range<UInt64>]) {
         uffd = descriptor
+        unreported = written
     }
 
     /// Forgets the userfaultfd: the kernel unprotects everything.
@@ -78,7 +90,7 @@ final class TrackedProcess {
     /// One round: pages written since the last one, and, if wanted, all that are present.
     ///
     /// Without `mayAttach` an untracked process stays so: all that is present counts as written.
-    func scan(presence: Bool, mayAttach: Bool, attachTimeout: Int32) throws(SyscallError) -> ProcessDirty {
+    func scan(presence: Bool, mayAttach: Bool) throws(SyscallError) -> ProcessDirty {
         isAttachAllowed = mayAttach
         var dirty: [smi_region] = []
         var present: [smi_region] = []
@@ -87,10 +99,10 @@ final class TrackedProcess {
         defer { maps = nil }
         var scan = try MemoryScan(pid: pid)
         for mapping in mappings where mapping.isPrivate {
-            try written(mapping.range, &scan, &dirty, attachTimeout)
+            try written(mapping, &scan, &dirty)
             guard presence else { continue }
             let first = present.count
-            try scan.present(mapping.range, into: &present)
+            try scan.present(mapping, into: &present)
             // Over a file, what looks swapped out may be the mark that the kernel leaves where a protected page was
             // dropped: the file's own content shows through. Reading it again is right for both.
             guard mapping.inode != 0 else { continue }
@@ -100,13 +112,14 @@ final class TrackedProcess {
         var budget = Self.mostShared
         for mapping in mappings where mapping.isShared && mapping.sharedObject != nil && mapping.range.count <= budget {
             budget -= mapping.range.count
-            shared[mapping.range] = sharedWritten(mapping.range, &scan, attachTimeout)
+            shared[mapping.range] = sharedWritten(mapping.range, &scan)
         }
+        defer { unreported = [] }
         return ProcessDirty(
             pid: pid,
             startTime: startTime,
             isTracked: isTracked,
-            dirty: normalized(dirty.map(\.pages)),
+            dirty: normalized(dirty.map(\.pages) + unreported),
             present: presence ? present.map(\.pages) : nil,
             mappings: mappings,
             sharedWritten: shared
@@ -117,55 +130,52 @@ final class TrackedProcess {
     /// and from now on is.
     private func sharedWritten(
         _ range: Range<UInt64>,
-        _ scan: inout MemoryScan,
-        _ attachTimeout: Int32
+        _ scan: inout MemoryScan
     ) -> [Range<UInt64>]? {
         var found: [smi_region] = []
         if uffd != nil, (try? scan.sharedWritten(range, into: &found)) != nil { return normalized(found.map(\.pages)) }
         // Whatever this leaves unprotected is reported in the next round.
-        if register(range, attachTimeout) { _ = try? scan.sharedWritten(range, into: &found) }
+        if register(range) { _ = try? scan.sharedWritten(range, into: &found) }
         return nil
     }
 
     private func written(
-        _ range: Range<UInt64>,
+        _ mapping: Mapping,
         _ scan: inout MemoryScan,
-        _ dirty: inout [smi_region],
-        _ attachTimeout: Int32
+        _ dirty: inout [smi_region]
     ) throws(SyscallError) {
         if uffd != nil {
             var found: [smi_region] = []
-            if (try? scan.written(range, into: &found)) != nil {
+            if (try? scan.written(mapping.range, isAnonymous: mapping.inode == 0, into: &found)) != nil {
                 dirty += found
                 return
             }
         }
         // Not registered (new, moved, or of a program started by exec), or changed while it was scanned: register it,
         // protect it, then take everything that is present, which also covers what the failed scan did not report.
-        if register(range, attachTimeout) {
+        if register(mapping.range) {
             var ignored: [smi_region] = []
-            if (try? scan.written(range, into: &ignored)) == nil {
+            if (try? scan.written(mapping.range, isAnonymous: mapping.inode == 0, into: &ignored)) == nil {
                 // Registered, and yet not: the userfaultfd is of a memory that this process has left. Start anew.
                 detach()
             }
         }
-        try scan.present(range, into: &dirty)
+        try scan.present(mapping, into: &dirty)
     }
 
-    private func register(_ range: Range<UInt64>, _ attachTimeout: Int32) -> Bool {
+    private func register(_ range: Range<UInt64>) -> Bool {
         var result = registerOnce(range)
         // No userfaultfd yet, or one of a memory that an exec has replaced.
         if result == -ESRCH, isAttachAllowed {
             isAttachAllowed = false
-            attach(timeoutMilliseconds: attachTimeout)
+            attach()
             result = registerOnce(range)
         }
         return result == 0
     }
 
     private func isMapping(_ range: Range<UInt64>) -> Bool {
-        guard let maps else { return false }
-        return smi_maps_has(maps.raw, range.lowerBound, range.upperBound) == 1
+        maps.map { Mapping.exists(range, in: $0) } ?? false
     }
 
     /// Registers a range and clears its protection: mremap can merge a registered mapping into one that is not, whose

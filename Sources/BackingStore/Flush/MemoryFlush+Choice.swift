@@ -12,8 +12,7 @@ extension MemoryFlush {
     ) -> [Range<UInt64>] {
         guard let flow = flows[process.key] else { return [] }
         switch kind {
-        // In its first round everything of a process is written; that says nothing about heat.
-        case .live: return flow.heat.coldest(of: flow.pending, limit: limit)
+        case .live, .backlog: return flow.heat.coldest(of: flow.pending, limit: limit, isHeld: flow.store.holds)
         case .last: return prefix(of: flow.pending, pages: limit)
         case .cold: return prefix(of: flow.owed, pages: limit)
         case .sample: return everyNth(of: flow.pending, spacing)
@@ -29,7 +28,9 @@ extension MemoryFlush {
 
     /// From now on cold rounds owe what is pending and not hot; of a process that is met later, nothing.
     func oweWhatIsCold() {
-        for (key, flow) in flows { flows[key]?.owed = flow.heat.coldest(of: flow.pending, limit: .max) }
+        for (key, flow) in flows {
+            flows[key]?.owed = flow.heat.coldest(of: flow.pending, limit: .max, isHeld: flow.store.holds)
+        }
     }
 
     /// Of how many pending pages one belongs to a sample.
@@ -110,4 +111,34 @@ func everyNth(of ranges: [Range<UInt64>], _ spacing: Int) -> [Range<UInt64>] {
         skip = page - range.upperBound
     }
     return normalized(result)
+}
+
+/// The first so many pages of sorted, disjoint ranges.
+func prefix(of ranges: [Range<UInt64>], pages limit: Int) -> [Range<UInt64>] {
+    var left = UInt64(max(0, limit))
+    var result: [Range<UInt64>] = []
+    for range in ranges where left > 0 {
+        let end = min(range.upperBound, range.lowerBound + min(left, UInt64(range.count)))
+        left -= end - range.lowerBound
+        result.append(range.lowerBound..<end)
+    }
+    return result
+}
+
+/// Pages of sorted, disjoint ranges that are not in others.
+func subtract(_ removed: [Range<UInt64>], from ranges: [Range<UInt64>]) -> [Range<UInt64>] {
+    var result: [Range<UInt64>] = []
+    var next = 0
+    for range in ranges {
+        var start = range.lowerBound
+        while next < removed.count, removed[next].upperBound <= start { next += 1 }
+        var i = next
+        while i < removed.count, removed[i].lowerBound < range.upperBound {
+            if start < removed[i].lowerBound { result.append(start..<removed[i].lowerBound) }
+            start = max(start, removed[i].upperBound)
+            i += 1
+        }
+        if start < range.upperBound { result.append(start..<range.upperBound) }
+    }
+    return result
 }

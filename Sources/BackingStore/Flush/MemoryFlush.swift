@@ -35,6 +35,22 @@ package struct MemoryFrame: Sendable {
     package let pages: Int
 }
 
+/// What a round may flush.
+package struct RoundLimit: Sendable {
+    package var pages: Int
+    /// Looked at between pieces, so that it may be exceeded by one.
+    package var wireBytes: Int
+
+    /// As much as there is.
+    package static let none = RoundLimit(pages: .max, wireBytes: .max)
+
+    /// A limit.
+    package init(pages: Int, wireBytes: Int) {
+        self.pages = pages
+        self.wireBytes = wireBytes
+    }
+}
+
 /// What a round did.
 package struct FlushReport: Sendable {
     /// Processes alive; for a cut with all their pages, outside of which replicas must drop everything.
@@ -45,9 +61,11 @@ package struct FlushReport: Sendable {
     package var shared: [SharedFlushed] = []
     /// Objects of shared memory that were compared whole, as their writes could not be tracked.
     package var comparedShared = 0
-    /// Pages that the round found written.
+    /// Pages that the round found written, of processes met before: of a new one all counts as written once.
     package var writtenPages = 0
     package var flushedPages = 0
+    /// The round has flushed as much as it may: there can be more.
+    package var isFull = false
     package var wireBytes = 0
     /// Written pages left for a later round or the cut.
     package var deferredPages = 0
@@ -61,13 +79,16 @@ package struct FlushReport: Sendable {
 
 /// Brings the memory of an SMI's processes into their backing files, round by round, and out as frames.
 ///
-/// Live rounds run beside the program: cold pages first, pages that change every round left for last. A cut takes everything that is left from frozen processes. Each round ends with a committed epoch
-/// in every backing file. Not thread-safe: one round at a time, on a thread that may block.
+/// Live rounds run beside the program: cold pages first, pages that change every round left for last. A cut takes everything
+/// that is left from frozen processes. Each round ends with a committed epoch in every backing file. Not thread-safe: one
+/// round at a time, on a thread that may block.
 package final class MemoryFlush {
     /// What one round is for.
     package enum Kind: Sendable, Equatable {
         /// The program runs; hot pages are left for later.
         case live
+        /// The program runs; only what earlier rounds have found and not flushed, without another scan.
+        case backlog
         /// The program runs, but not here for much longer: everything, hot pages too, as fast as it goes.
         case last
         /// A hand-off waits: what was pending and not hot when the first of these rounds began.
@@ -84,7 +105,9 @@ package final class MemoryFlush {
         /// A round of its own pace says which pages are hot; those that come as fast as they can do not.
         var tellsHeat: Bool { self == .live || self == .last || self == .cut }
         /// A hand-off depends on it: shared memory that cannot be tracked now is compared whole.
-        var comparesShared: Bool { self != .live && self != .sample && self != .cold(isFirst: false) }
+        var comparesShared: Bool {
+            self != .live && self != .backlog && self != .sample && self != .cold(isFirst: false)
+        }
     }
 
     struct Flow {
@@ -110,7 +133,12 @@ package final class MemoryFlush {
     private var inherited: [pid_t: PageStore]
     private let shared: SharedFlush
     private(set) var codec: PageDelta.Codec = .zstd(level: 3)
-    private var lastRound: Double?
+    private var lastScan: Double?
+    private var pagesPerSecond = 0.0
+    /// Bytes that the round may send.
+    private var wireLimit = Int.max
+    /// Pages after which that is looked at: 4 MB.
+    private static let piece = 1024
     private var wireBytesPerPage = 4096.0
 
     /// Flushes into files of a directory; `stores` are those of it that are open already, as a replica's are.
@@ -157,43 +185,34 @@ package final class MemoryFlush {
         shared.rest()
     }
 
-    /// One round over the given processes, committed as `epoch`.
+    /// One round over the given processes, committed as `epoch`; a backlog round is over those of the last scan.
     ///
-    /// `replicated` is the newest epoch that every replica holds whole (0: none), `limit` the pages a live round may
-    /// flush. `emit` gets each frame before the next one is made; what it throws ends the round, uncommitted.
+    /// `replicated` is the newest epoch that every replica holds whole (0: none), `limit` what a round beside
+    /// the program may flush. `emit` gets each frame before the next one is made; what it throws ends the round, uncommitted.
     package func round(
         _ kind: Kind,
         processes: [FlushedProcess],
         epoch: UInt64,
         replicated: UInt64,
-        limit: Int = .max,
+        limit: RoundLimit = .none,
         emit: (MemoryFrame) throws -> Void
     ) throws -> FlushReport {
-        tracker.attach(processes.map(\.hostPid))
-        let glance = SharedGlance()
         var report = FlushReport()
-        let inner = Dictionary(processes.map { ($0.hostPid, $0.inner) }) { first, _ in first }
-        report.processes = tracker.scan(presence: kind.isCut, frozen: kind.isCut)
-        report.inner = report.processes.compactMap { inner[$0.pid] }
-        let now = clock()
-        let seconds = lastRound.map { now - $0 } ?? 0
-        lastRound = now
-        forget(except: Set(report.processes.map(\.key)))
-        for (process, inner) in zip(report.processes, report.inner) { try take(process, inner, kind) }
-        // Of processes that ended before they were met here.
-        for inner in inherited.keys { unlink(Self.path(of: inner, in: directory)) }
-        inherited = [:]
         do {
+            if kind == .backlog {
+                report.processes = tracker.known().filter { flows[$0.key] != nil }
+                report.inner = report.processes.compactMap { flows[$0.key]?.inner }
+            } else {
+                try scan(kind, processes, &report)
+            }
             if kind == .cold(isFirst: true) { oweWhatIsCold() }
-            report.writtenPages = report.processes.reduce(0) { $0 + $1.dirtyPages }
-            report.writtenPages += try shared.take(report.processes, glance, kind)
-            var left = limit
+            var left = limit.pages
+            wireLimit = limit.wireBytes
             let spacing = sampleSpacing
             var few = LateChoice.mostWithCut
             for process in report.processes {
                 let chosen = choose(process, kind, limit: left, spacing: spacing, few: &few)
-                left -= pageCount(chosen)
-                try flush(process, chosen, replicated, &report, emit)
+                left -= try flush(process, chosen, replicated, &report, emit)
             }
             try flushShared(kind, replicated, &left, &report, emit)
             try shared.commit(epoch: epoch, quick: kind.isCut)
@@ -204,6 +223,7 @@ package final class MemoryFlush {
             try rollBack()
             throw error
         }
+        report.isFull = report.isFull || report.flushedPages >= limit.pages
         report.owedPages = flows.values.reduce(0) { $0 + pageCount($1.owed) }
         if kind == .lateCut {
             report.late = report.processes.map { flows[$0.key]?.pending ?? [] }
@@ -212,9 +232,31 @@ package final class MemoryFlush {
         report.residual = Residual(
             pages: report.deferredPages,
             wireBytesPerPage: sampled ? Double(report.wireBytes) / Double(report.flushedPages) : wireBytesPerPage,
-            pagesPerSecond: seconds > 0 ? Double(report.writtenPages) / seconds : 0
+            pagesPerSecond: pagesPerSecond
         )
         return report
+    }
+
+    /// Finds what was written since the last scan.
+    private func scan(_ kind: Kind, _ processes: [FlushedProcess], _ report: inout FlushReport) throws {
+        tracker.attach(processes.map(\.hostPid))
+        let glance = SharedGlance()
+        let inner = Dictionary(processes.map { ($0.hostPid, $0.inner) }) { first, _ in first }
+        report.processes = tracker.scan(presence: kind.isCut, frozen: kind.isCut)
+        report.inner = report.processes.compactMap { inner[$0.pid] }
+        let now = clock()
+        let seconds = lastScan.map { now - $0 } ?? 0
+        lastScan = now
+        forget(except: Set(report.processes.map(\.key)))
+        for (process, inner) in zip(report.processes, report.inner) {
+            if flows[process.key] != nil { report.writtenPages += process.dirtyPages }
+            try take(process, inner, kind)
+        }
+        // Of processes that ended before they were met here.
+        for inner in inherited.keys { unlink(Self.path(of: inner, in: directory)) }
+        inherited = [:]
+        report.writtenPages += try shared.take(report.processes, glance, kind)
+        pagesPerSecond = seconds > 0 ? Double(report.writtenPages) / seconds : 0
     }
 
     /// Adds a process that is new, and what the scan found of it.
@@ -239,36 +281,45 @@ package final class MemoryFlush {
         flows[process.key]?.pending = pending
     }
 
+    /// Flushes the chosen pages, as far as the round's limit in bytes allows; returns how many.
     private func flush(
         _ process: ProcessDirty,
         _ chosen: [Range<UInt64>],
         _ replicated: UInt64,
         _ report: inout FlushReport,
         _ emit: (MemoryFrame) throws -> Void
-    ) throws {
-        guard var flow = flows[process.key] else { return }
+    ) throws -> Int {
+        guard var flow = flows[process.key] else { return 0 }
         let parentStore = flow.isNew ? flows.values.first { $0.inner == flow.parent }?.store : nil
         let parent = parentStore == nil ? nil : flow.parent
-        _ = try ProcessMemoryReader.read(chosen, of: process.pid) { (numbers, data) throws -> Void in
-            let pages = Array(numbers)
-            let bytes = try PageDelta.encode(
-                pages,
-                data,
-                from: flow.store,
-                baseEpoch: replicated,
-                parent: parentStore,
-                codec: codec
-            )
-            try flow.store.put(numbers, data)
-            try emit(MemoryFrame(process: flow.inner, parent: parent, bytes: bytes, pages: pages.count))
-            note(pages.count, bytes.count, &report)
+        var left = chosen
+        while !left.isEmpty, report.wireBytes < wireLimit {
+            let piece = prefix(of: left, pages: Self.piece)
+            left = subtract(piece, from: left)
+            _ = try ProcessMemoryReader.read(piece, of: process.pid) { (numbers, data) throws -> Void in
+                let pages = Array(numbers)
+                let bytes = try PageDelta.encode(
+                    pages,
+                    data,
+                    from: flow.store,
+                    baseEpoch: replicated,
+                    parent: parentStore,
+                    codec: codec
+                )
+                try flow.store.put(numbers, data)
+                try emit(MemoryFrame(process: flow.inner, parent: parent, bytes: bytes, pages: pages.count))
+                note(pages.count, bytes.count, &report)
+            }
         }
         if let present = process.present { try flow.store.retain(present) }
-        flow.pending = subtract(chosen, from: flow.pending)
-        flow.owed = subtract(chosen, from: flow.owed)
-        flow.isNew = false
+        let flushed = subtract(left, from: chosen)
+        flow.pending = subtract(flushed, from: flow.pending)
+        flow.owed = subtract(flushed, from: flow.owed)
+        flow.isNew = flow.isNew && !left.isEmpty
+        report.isFull = report.isFull || !left.isEmpty
         report.deferredPages += pageCount(flow.pending)
         flows[process.key] = flow
+        return pageCount(flushed)
     }
 
     private func flushShared(
@@ -294,13 +345,12 @@ package final class MemoryFlush {
 
     /// After a round that failed midway the files are at the last epoch, and so must what is pending be.
     private func rollBack() throws {
+        // What had been found and flushed in this round is not known page by page: a fresh start reads all again, also of
+        // processes that were met in it, and the store keeps what is unchanged.
+        tracker.detach()
         try shared.rollBack()
         for key in flows.keys {
-            guard let flow = flows[key] else { continue }
-            try flow.store.rollback()
-            // What had been flushed in this round is not known page by page: a fresh start reads all again, and the
-            // store keeps what is unchanged.
-            tracker.release(key.pid)
+            try flows[key]?.store.rollback()
             flows[key]?.pending = []
             flows[key]?.owed = []
         }
@@ -329,34 +379,4 @@ package final class MemoryFlush {
 extension ProcessDirty {
     /// The process's name for good.
     var key: ProcessKey { ProcessKey(pid: pid, startTime: startTime) }
-}
-
-/// The first so many pages of sorted, disjoint ranges.
-func prefix(of ranges: [Range<UInt64>], pages limit: Int) -> [Range<UInt64>] {
-    var left = UInt64(max(0, limit))
-    var result: [Range<UInt64>] = []
-    for range in ranges where left > 0 {
-        let end = min(range.upperBound, range.lowerBound + min(left, UInt64(range.count)))
-        left -= end - range.lowerBound
-        result.append(range.lowerBound..<end)
-    }
-    return result
-}
-
-/// Pages of sorted, disjoint ranges that are not in others.
-func subtract(_ removed: [Range<UInt64>], from ranges: [Range<UInt64>]) -> [Range<UInt64>] {
-    var result: [Range<UInt64>] = []
-    var next = 0
-    for range in ranges {
-        var start = range.lowerBound
-        while next < removed.count, removed[next].upperBound <= start { next += 1 }
-        var i = next
-        while i < removed.count, removed[i].lowerBound < range.upperBound {
-            if start < removed[i].lowerBound { result.append(start..<removed[i].lowerBound) }
-            start = max(start, removed[i].upperBound)
-            i += 1
-        }
-        if start < range.upperBound { result.append(start..<range.upperBound) }
-    }
-    return result
 }

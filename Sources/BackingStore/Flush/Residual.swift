@@ -68,4 +68,11 @@ package enum CutMode: Sendable, Equatable {
         let written = residual.pagesPerSecond * residual.wireBytesPerPage
         return .throttle(max(0.01, min(1, bandwidth / 2 / max(written, 1))))
     }
+
+    /// The share of its speed that a program, slowed already, is slowed to where so many seconds are still left.
+    ///
+    /// Half of what would fit, as what is left varies; never less than a tenth at once.
+    package static func furtherShare(left: Double) -> Double {
+        max(0.1, budget / 2 / max(left, budget))
+    }
 }

@@ -22,8 +22,8 @@ package final class PageServer: Sendable {
         case failed(PageInError)
     }
 
-    private let loop: PageServerLoop
-    private let control: PageServerControl
+    let loop: PageServerLoop
+    let control: PageServerControl
 
     /// A server; `sources` gives the pages of a process by its number in its own pid namespace.
     ///
@@ -54,17 +54,6 @@ package final class PageServer: Sendable {
     package func takeOver() throws {
         control.enqueue { [loop] in loop.takeOver() }
         try loop.start()
-    }
-
-    /// Has writes tracked while pages come in: returns a userfaultfd for `DirtyTracker.adopt`.
-    ///
-    /// Once CRIU has restored everything, and only if its UFFDIO_API asked for asynchronous write protection.
-    package func track(_ pid: pid_t, hostPid: pid_t) async throws -> Descriptor {
-        try await withCheckedThrowingContinuation { continuation in
-            control.enqueue { [loop] in
-                continuation.resume(with: Result { try loop.track(pid, hostPid: hostPid) })
-            }
-        }
     }
 
     /// Ends the service of a process and gives up its userfaultfd: absent pages read as zero from now on.

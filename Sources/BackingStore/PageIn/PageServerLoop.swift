@@ -22,7 +22,9 @@ final class PageServerLoop: @unchecked Sendable {
     var listening: Descriptor?
     var isStopping = false
     private var connections: [Connection] = []
-    private var spaces: [ServedSpace] = []
+    private(set) var spaces: [ServedSpace] = []
+    /// Processes are being stopped, to have their tracking go on.
+    var stopping: PendingStop?
     /// What is waited for: commands, the listening socket, `connections`, `spaces`; empty where these have changed.
     private var polled: [pollfd] = []
     /// The space whose turn it is to be pushed into.
@@ -76,7 +78,9 @@ final class PageServerLoop: @unchecked Sendable {
             for space in spaces where space.isDelayed { space.retryEvents() }
             push()
             if isUnsettled { settle() }
+            if stopping != nil { lookAtStop() }
         }
+        giveUpStop()
         spaces = []
         connections = []
         listening = nil
@@ -92,7 +96,7 @@ final class PageServerLoop: @unchecked Sendable {
             polled += connections.map { pollfd(fd: $0.socket.raw, events: Int16(POLLIN), revents: 0) }
             polled += spaces.map { pollfd(fd: $0.userfault.raw, events: Int16(POLLIN), revents: 0) }
         }
-        let isBusy = spaces.contains { $0.hasWork }
+        let isBusy = stopping != nil || spaces.contains { $0.hasWork }
         let patience: Int32 = isBusy ? 0 : spaces.contains { $0.isDelayed } ? 1 : -1
         guard poll(&polled, nfds_t(polled.count), patience) > 0 else { return [] }
         let others = 2 + connections.count
@@ -201,7 +205,8 @@ final class PageServerLoop: @unchecked Sendable {
         _ userfault: Descriptor,
         _ source: PageSource,
         _ journal: PageJournal,
-        _ extents: PageExtents
+        _ extents: PageExtents,
+        isForked: Bool = false
     ) throws -> ServedSpace {
         let id = nextId
         nextId += 1
@@ -214,7 +219,8 @@ final class PageServerLoop: @unchecked Sendable {
             userfault: userfault,
             source: source,
             journal: journal,
-            extents: extents
+            extents: extents,
+            isForked: isForked
         )
         spaces.append(space)
         polled = []
@@ -226,8 +232,7 @@ final class PageServerLoop: @unchecked Sendable {
         // The parent alone will hear of what its moves have left.
         for range in parent.extents.left { journal.note(.unmapped(range)) }
         let extents = PageExtents(pages: parent.source.pages)
-        let child = try add(parent.pid, userfault, parent.source, journal, extents)
-        child.isTracking = parent.isTracking
+        let child = try add(parent.pid, userfault, parent.source, journal, extents, isForked: true)
         child.isRestored = parent.isRestored
     }
 
@@ -266,17 +271,10 @@ final class PageServerLoop: @unchecked Sendable {
         }
     }
 
-    func track(_ pid: pid_t, hostPid: pid_t) throws -> Descriptor {
-        guard let space = spaces.first(where: { $0.pid == pid }) else {
-            throw PageInError(pid: pid, page: nil, cause: "the process is not being served")
-        }
-        try space.startTracking(hostPid: hostPid)
-        return try space.userfault.duplicate()
-    }
-
     func finish(_ pid: pid_t) {
         for space in spaces where space.pid == pid { try? keeper?.drop(id: space.id) }
         spaces.removeAll { $0.pid == pid }
+        polled = []
     }
 
     func pagesLeft() -> [pid_t: UInt64] {

@@ -22,8 +22,9 @@ final class ServedSpace {
     private(set) var extents: PageExtents
     private var hot: ArraySlice<UInt64>
     private var cursor: UInt64 = 0
-    /// The page behind one that was faulted on, which may be wanted next.
-    private var near: UInt64?
+    /// The pages behind the last one that was faulted on, which may be wanted next.
+    private var near: Range<UInt64>?
+    private var readAhead = ReadAhead(most: batch)
     /// Faults on pages that have yet to arrive from the source.
     private var waiting: [UInt64] = []
     /// Faults that an event stands in front of: the kernel copies nothing until it has been read and its thread has run.
@@ -32,6 +33,10 @@ final class ServedSpace {
     var isDelayed: Bool { !delayed.isEmpty && !isGone }
     /// Pages are write-protected as they come in, so that tracking sees what the process writes.
     var isTracking = false
+    /// A child that a served process has made: it has its pages from its parent's backing file, and none of its own.
+    let isForked: Bool
+    /// Pages found written so far, where writes are tracked.
+    var written: [Range<UInt64>] = []
     /// CRIU has restored everything.
     ///
     /// Before that the mappings are not registered yet: faults are answered as they
@@ -42,9 +47,17 @@ final class ServedSpace {
     private var isFailureReported = false
     private let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: Int(batch) * 4096, alignment: 4096)
 
-    init(id: UInt64, pid: pid_t, userfault: Descriptor, source: PageSource, journal: PageJournal, extents: PageExtents)
-    {
+    init(
+        id: UInt64,
+        pid: pid_t,
+        userfault: Descriptor,
+        source: PageSource,
+        journal: PageJournal,
+        extents: PageExtents,
+        isForked: Bool = false
+    ) {
         self.id = id
+        self.isForked = isForked
         self.pid = pid
         self.userfault = userfault
         self.source = source
@@ -76,16 +89,6 @@ final class ServedSpace {
         }
     }
 
-    /// Has the process's writes tracked from now on: its private mappings are registered for write protection too.
-    func startTracking(hostPid: pid_t) throws(SyscallError) {
-        let mode = Int32(SMI_UFFD_MISSING.rawValue | SMI_UFFD_WP.rawValue)
-        for mapping in try Mapping.all(of: hostPid) where mapping.isPrivate && mapping.inode == 0 {
-            // Mappings made since the restore are not served; the tracker registers them itself.
-            _ = smi_uffd_register(userfault.raw, mapping.range.lowerBound, mapping.range.upperBound, mode)
-        }
-        isTracking = true
-    }
-
     /// Has every waiting thread fault again: the server before this one may have read a fault and not answered it.
     func wakeAll() {
         let low: UInt64 = 1 << 16
@@ -106,8 +109,9 @@ final class ServedSpace {
             if result == 1, UInt32(event.kind) == SMI_UFFD_FAULT.rawValue {
                 // A fault that is never answered is asked again by whoever takes over; nothing is in doubt.
                 journal.endEvent()
-                resolve(event.start / 4096)
-                near = event.start / 4096 + 1
+                let page = event.start / 4096
+                resolve(page)
+                near = page + 1..<page + 1 + readAhead.faulted(on: page)
                 faults += 1
                 continue
             }
@@ -151,7 +155,7 @@ final class ServedSpace {
                 return
             }
             guard read(stored, 0) else { return }
-            result = smi_uffd_copy(userfault.raw, page * 4096, buffer.baseAddress, 4096, isTracking ? 1 : 0, 1)
+            result = copy(to: page, slot: 0, count: 1)
         } else {
             result = smi_uffd_zero(userfault.raw, page * 4096, 4096, 1)
         }
@@ -204,12 +208,25 @@ final class ServedSpace {
         return false
     }
 
+    /// Copies pages from the buffer into the process, protected where writes are tracked.
+    private func copy(to page: UInt64, slot: Int, count: UInt64) -> Int64 {
+        let data = buffer.baseAddress.map { $0 + slot * 4096 }
+        let result = smi_uffd_copy(userfault.raw, page * 4096, data, count * 4096, isTracking ? 1 : 0, 1)
+        guard isTracking, result == -Int64(EINVAL) else { return result }
+        // A mapping that could not be registered for protection: its pages count as written.
+        return smi_uffd_copy(userfault.raw, page * 4096, data, count * 4096, 0, 1)
+    }
+
     // MARK: pushing
 
-    /// Copies the next pages in, at most `limit`: those behind a fault, then hot ones, then the rest in order of address.
+    /// Copies the next pages in: those behind a fault, then, `limit` at most, hot ones and the rest in order of address.
     func push(limit: UInt64) {
         var left = limit
-        while left > 0, !isGone, failure == nil, let run = runBehindFault(limit: left) ?? nextRun(limit: left) {
+        if !isGone, failure == nil, let run = runBehindFault() {
+            left -= min(left, run.count)
+            guard push(run) else { return }
+        }
+        while left > 0, !isGone, failure == nil, let run = nextRun(limit: left) {
             left -= run.count
             guard push(run) else { return }
         }
@@ -223,14 +240,7 @@ final class ServedSpace {
         var refusals = 0
         while done < run.count {
             piece = min(piece, run.count - done)
-            let result = smi_uffd_copy(
-                userfault.raw,
-                (run.start + done) * 4096,
-                buffer.baseAddress.map { $0 + Int(done) * 4096 },
-                piece * 4096,
-                isTracking ? 1 : 0,
-                1
-            )
+            let result = copy(to: run.start + done, slot: Int(done), count: piece)
             switch result {
             case 1...:
                 done += UInt64(result) / 4096
@@ -259,11 +269,13 @@ final class ServedSpace {
         return true
     }
 
-    /// The pages behind the last fault, once: they are likely to be wanted next.
-    private func runBehindFault(limit: UInt64) -> PageExtents.Extent? {
-        guard let page = near else { return nil }
+    /// The pages behind the last fault, once, as far as they lie together.
+    private func runBehindFault() -> PageExtents.Extent? {
+        guard let pages = near else { return nil }
         near = nil
-        guard var run = extents.run(from: page, limit: limit), run.start == page else { return nil }
+        guard var run = extents.run(from: pages.lowerBound, limit: UInt64(pages.count)), run.start < pages.upperBound
+        else { return nil }
+        run.count = min(run.count, pages.upperBound - run.start)
         let (isLate, count) = source.alike(from: run.source, count: run.count)
         guard !isLate else { return nil }
         run.count = count

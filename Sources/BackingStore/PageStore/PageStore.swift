@@ -143,6 +143,9 @@ package final class PageStore: @unchecked Sendable {
         return smi_ps_page_epoch(handle, page, &epoch) ? epoch : nil
     }
 
+    /// Whether there is a page, in whatever version.
+    func holds(_ page: UInt64) -> Bool { epoch(of: page) != nil }
+
     /// Page numbers from `first` on, in order, that changed after an epoch (0: all); at most `limit`.
     package func pages(from first: UInt64 = 0, changedAfter epoch: UInt64 = 0, limit: Int) -> [UInt64] {
         [UInt64](unsafeUninitializedCapacity: limit) { buffer, count in

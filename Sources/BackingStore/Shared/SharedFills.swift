@@ -127,7 +127,7 @@ package final class SharedFills: Sendable {
             present += spans[..<count].map { $0.first..<$0.end }
         }
         // All that the file holds has been written: equal numbers are equal pages.
-        if present.reduce(0, { $0 + $1.count }) == Int(store.statistics.pages) { return }
+        if pageCount(present) == Int(store.statistics.pages) { return }
         for span in present {
             let pages = store.pages(from: span.lowerBound, limit: span.count)
             let held = normalized(pages.filter { $0 < span.upperBound }.map { $0..<$0 + 1 })

@@ -31,6 +31,8 @@ final class SharedFlush {
 
     private let directory: String
     private var flows: [SharedObject: Flow] = [:]
+    /// What the last flush with a scan has given.
+    private var known: [SharedFlushed] = []
     /// Backing files of an earlier owner, until their objects are met.
     private var inherited: [SharedObject: (number: Int32, store: PageStore)] = [:]
     private var nextNumber = SharedNumber.first
@@ -127,14 +129,16 @@ final class SharedFlush {
         _ left: inout Int,
         emit: (MemoryFrame) throws -> Void
     ) throws -> [SharedFlushed] {
+        // Shared memory is mapped for the time of a round that scans.
+        if kind == .backlog { return known }
         var flushed: [SharedFlushed] = []
         for (object, var flow) in flows.sorted(by: { $0.value.number < $1.value.number }) {
             guard let memory = flow.memory else { continue }
             let chosen: [Range<UInt64>]
             switch kind {
-            case .live, .cold: chosen = flow.heat.coldest(of: flow.pending, limit: left)
+            case .live, .cold: chosen = flow.heat.coldest(of: flow.pending, limit: left, isHeld: flow.store.holds)
             case .last: chosen = prefix(of: flow.pending, pages: left)
-            case .sample: chosen = []
+            case .sample, .backlog: chosen = []
             // Nobody can be made to wait for a page of a file that is to be read: none of them is late.
             case .cut, .lateCut: chosen = flow.pending
             }
@@ -151,6 +155,7 @@ final class SharedFlush {
             flow.memory = nil
             flows[object] = flow
         }
+        known = flushed
         return flushed
     }
 

@@ -104,7 +104,8 @@ enum SharedSightings {
         return Directories.entries(of: directory).compactMap { name in
             let path = "\(directory)/\(name)"
             var state = smi_shared_state()
-            guard SharedMemory.name(of: path) != nil, smi_shared_look_at(path, &state) == 0 else { return nil }
+            // Its device tells of most that they are something else, without reading their name.
+            guard smi_shared_look_at(path, &state) == 0, SharedMemory.name(of: path) != nil else { return nil }
             return (path, SharedObject(kind: .file, inode: state.inode))
         }
     }

@@ -58,6 +58,29 @@ extension SandboxHost {
         }
     }
 
+    /// Copies what a cut will want to know of mappings; `checkpoint` does it for the processes of which this has not.
+    package func prepareCut(_ user: String, _ prepare: @escaping CarriedCut.Preparing) async throws {
+        try await locks.alone(user) { [self] in
+            try IsolationError.wrapping("prepare to move \(user)") {
+                // What an earlier dump left there would make CRIU leave out memory that nobody has.
+                let carry = paths.carry(user)
+                try Directories.removeTree(carry)
+                try Directories.make(carry)
+                prepare(try cgroup(user).sandboxed(), carry)
+                open.withLock { $0[user, default: Open()].isCutPrepared = true }
+            }
+        }
+    }
+
+    /// Whether `prepareCut` was called for the cut that is made now; what it left is of no use for another.
+    func takeCutPrepared(_ user: String) -> Bool {
+        open.withLock { entries in
+            let isPrepared = entries[user]?.isCutPrepared ?? false
+            entries[user]?.isCutPrepared = false
+            return isPrepared
+        }
+    }
+
     /// Freezes a sandbox, blocks its network and writes CRIU's images into `HostPaths.cut`.
     ///
     /// The sandbox stays frozen and blocked; after an error it runs as before and the error names the process and the
@@ -77,9 +100,8 @@ extension SandboxHost {
         let cgroup = try cgroup(user)
         try removeCut(user)
         try Directories.make(paths.cut(user))
-        // What an earlier dump left there would make CRIU leave out memory that nobody has.
         let carry = paths.carry(user)
-        try Directories.removeTree(carry)
+        if !takeCutPrepared(user) { try Directories.removeTree(carry) }
         defer { try? Directories.removeTree(carry) }
         if let memory {
             try Directories.make(carry)
@@ -164,15 +186,17 @@ extension SandboxHost {
     }
 
     /// Restores the sandbox from its cut; it ends frozen and blocked, and CRIU is gone.
-    package func restore(_ user: String) async throws -> SandboxProcess {
+    ///
+    /// `onFrozen` is called once all processes are there, stopped and frozen.
+    package func restore(_ user: String, onFrozen: @escaping @Sendable () -> Void) async throws -> SandboxProcess {
         try await locks.alone(user) { [self] in
             try IsolationError.wrapping("restore \(user)") {
-                try Urgency.withQuickGracePeriods { try restoreNow(user) }
+                try Urgency.withQuickGracePeriods { try restoreNow(user, onFrozen) }
             }
         }
     }
 
-    private func restoreNow(_ user: String) throws -> SandboxProcess {
+    private func restoreNow(_ user: String, _ onFrozen: () -> Void) throws -> SandboxProcess {
         var timer = PhaseTimer()
         let cgroup = try cgroup(user)
         guard let namespace = open.withLock({ $0[user]?.namespace }) else {
@@ -197,6 +221,7 @@ extension SandboxHost {
                 // A cgroup that is frozen with swrk in it would never let swrk finish.
                 try self.moveAside(service.child.pid)
                 try cgroup.freeze()
+                onFrozen()
             }
             timer.end("tasks", at: report.restored)
             timer.end("freeze", at: report.finished)

@@ -54,7 +54,10 @@ extension SandboxHost {
     package func discardCut(_ user: String) async throws {
         try await locks.alone(user) { [self] in
             closeCriu(user)
-            try IsolationError.wrapping("delete the images of \(user)") { try removeCut(user) }
+            try IsolationError.wrapping("delete the images of \(user)") {
+                try removeCut(user)
+                if takeCutPrepared(user) { try Directories.removeTree(paths.carry(user)) }
+            }
         }
     }
 

@@ -32,6 +32,16 @@ extension SandboxHost {
         }
     }
 
+    /// Lets `body` stop a sandbox's processes for moments, while nothing else is done to it.
+    ///
+    /// Its network stays open: packets wait a millisecond for a process that is stopped, as for one that has no processor.
+    package func still(_ user: String, _ body: @escaping @Sendable (Stillness) async throws -> Void) async throws {
+        try await locks.whileAlone(user) {
+            let directory = try cgroup(user).unified
+            try await body(try Stillness(cgroup: directory))
+        }
+    }
+
     /// Lets a sandbox's processes have a share of the processor time that they take now; nil gives back what its
     /// specification says.
     package func slow(_ user: String, to share: Double?) async throws {

@@ -35,7 +35,7 @@ extension SandboxHost {
             try IsolationError.wrapping("end the restore of \(user)") {
                 let cgroup = try cgroup(user)
                 let processes = cgroup.processes()
-                guard !processes.isEmpty, try !hasNotedInit(user, cgroup) else { return false }
+                guard !processes.isEmpty, try notedInit(user, cgroup) == nil else { return false }
                 // Whoever runs has been noted, before it could run, and has no cut; CRIU itself is in no pid namespace.
                 guard hasWholeCut(user) || processes.count > cgroup.sandboxed().count else { return false }
                 try end(user, keepCut: true)
@@ -44,12 +44,13 @@ extension SandboxHost {
         }
     }
 
-    /// Whether the init that a launch or a whole restore has noted lives.
-    private func hasNotedInit(_ user: String, _ cgroup: SandboxCgroup) throws -> Bool {
+    /// The init that a launch or a whole restore has noted; nil where it does not live.
+    private func notedInit(_ user: String, _ cgroup: SandboxCgroup) throws -> ProcessHandle? {
         guard let process = record(user).process(),
-            let handle = try ProcessHandle(pid: process.pid, startTime: process.startTime)
-        else { return false }
-        return try cgroup.tree.contains(process.pid) && !handle.hasEnded(within: 0)
+            let handle = try ProcessHandle(pid: process.pid, startTime: process.startTime),
+            cgroup.tree.contains(process.pid), try !handle.hasEnded(within: 0)
+        else { return nil }
+        return handle
     }
 
     /// Takes over a sandbox found by `survey`, running or frozen, without changing which of the two it is.
@@ -75,12 +76,7 @@ extension SandboxHost {
     func runningInit(_ user: String) throws -> ProcessHandle {
         if let handle = open.withLock({ $0[user]?.process }), try !handle.hasEnded(within: 0) { return handle }
         let cgroup = try cgroup(user)
-        if let process = record(user).process(),
-            let handle = try ProcessHandle(pid: process.pid, startTime: process.startTime),
-            cgroup.tree.contains(process.pid), try !handle.hasEnded(within: 0)
-        {
-            return handle
-        }
+        if let handle = try notedInit(user, cgroup) { return handle }
         for identity in cgroup.sandboxed() where identity.inner == 1 {
             if let handle = try ProcessHandle(pid: identity.outer), cgroup.tree.contains(identity.outer) {
                 return handle

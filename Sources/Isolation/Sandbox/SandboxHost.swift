@@ -31,6 +31,8 @@ package final class SandboxHost: SandboxHosting {
         var criu: CriuService?
         /// The network of a sandbox that will be restored here.
         var namespace: NetworkNamespace?
+        /// What a cut needs to know of mappings has been copied for the hand-off that is under way.
+        var isCutPrepared = false
     }
 
     let paths: HostPaths

@@ -1,3 +1,5 @@
+import LinuxSystem
+
 /// What one host can do with sandboxes: the seam between isolation and orchestration.
 ///
 /// `SandboxHost` is the real one; tests of the hand-off's logic use another. Every call throws `IsolationError`, and a
@@ -27,6 +29,10 @@ package protocol SandboxHosting: Sendable {
     /// takes care of is not in the images.
     func checkpoint(_ user: String, carrying memory: CarriedCut?) async throws -> CheckpointReport
 
+    /// Has `prepare` copy what a cut will want to know of the processes' mappings, which takes the longer the more memory
+    /// there is: before the last round, so that the program does not write meanwhile what the freeze then has to carry.
+    func prepareCut(_ user: String, _ prepare: @escaping CarriedCut.Preparing) async throws
+
     /// CRIU's images as chunks of at most 256 KB, valid while the sandbox is frozen.
     func readCut(_ user: String) -> any ChunkSource
 
@@ -50,14 +56,18 @@ package protocol SandboxHosting: Sendable {
     func memoryEpoch(ofCut user: String) async -> UInt64?
 
     /// Restores the sandbox from its whole cut; it ends frozen and blocked, and CRIU is gone. Where the cut's memory is in
-    /// backing files, a page server listens at `HostPaths.pageSocket` already.
-    func restore(_ user: String) async throws -> SandboxProcess
+    /// backing files, a page server listens at `HostPaths.pageSocket` already. `onFrozen` is called once all processes are
+    /// there, stopped and frozen: what follows is CRIU's own end.
+    func restore(_ user: String, onFrozen: @escaping @Sendable () -> Void) async throws -> SandboxProcess
 
     /// Opens the network and thaws: after a commit, or as roll-back.
     func resume(_ user: String) async throws
 
     /// Freezes and blocks without dumping.
     func freeze(_ user: String) async throws
+
+    /// Lets `body` stop a sandbox's processes for moments, while nothing else is done to it.
+    func still(_ user: String, _ body: @escaping @Sendable (Stillness) async throws -> Void) async throws
 
     /// Lets a sandbox's processes have a share of the processor time that they take now; nil gives back what its
     /// specification says.
@@ -94,6 +104,11 @@ extension SandboxHosting {
         try await checkpoint(user, carrying: nil)
     }
 
+    /// A restore that nothing follows before it is over.
+    package func restore(_ user: String) async throws -> SandboxProcess {
+        try await restore(user, onFrozen: {})
+    }
+
     /// Marks a cut as whole that holds all memory itself.
     package func sealCut(_ user: String) async throws {
         try await sealCut(user, memoryEpoch: nil)
@@ -104,14 +119,17 @@ extension SandboxHosting {
 ///
 /// Both calls block the thread that CRIU is driven from.
 package struct CarriedCut: Sendable {
-    /// Called before anything is stopped, with the processes and the directory that CRIU's preload library looks into.
-    package var prepare: @Sendable ([NamespacedPid], String) -> Void
+    /// Takes the processes and the directory that CRIU's preload library looks into.
+    package typealias Preparing = @Sendable ([NamespacedPid], String) -> Void
+
+    /// Called before anything is stopped; processes that were prepared already need not be again.
+    package var prepare: Preparing
     /// Called when every process is stopped and nothing has been dumped; again where a dump is tried again.
     package var take: @Sendable ([NamespacedPid], String) throws -> Void
 
     /// What is done before and inside the freeze.
     package init(
-        prepare: @escaping @Sendable ([NamespacedPid], String) -> Void,
+        prepare: @escaping Preparing,
         take: @escaping @Sendable ([NamespacedPid], String) throws -> Void
     ) {
         self.prepare = prepare

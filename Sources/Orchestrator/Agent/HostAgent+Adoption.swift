@@ -127,7 +127,7 @@ extension HostAgent {
         try await around.sandboxes.discardCut(user)
         guard let record = try await around.store.record(of: user)?.record else { return false }
         nowRunning(user, generation: record.generation)
-        await around.memory?.began(record, previous: nil)
+        await around.memory?.began(record)
         around.events.note("adopted", user: user)
         return true
     }

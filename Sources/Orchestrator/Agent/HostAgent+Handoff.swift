@@ -112,7 +112,7 @@ extension HostAgent {
                 peers: around.peers,
                 closeSessions: { [self] in await closeSessions(record) },
                 routeTo: { await routes.route($0.address, via: $1) },
-                takeBack: { [self] in await takeBack(user, from: destination.name) },
+                takeBack: { [self] in await takeBack(user) },
                 memory: around.memory,
                 logger: around.logger
             ),
@@ -155,13 +155,13 @@ extension HostAgent {
     }
 
     /// The destination has given an SMI back: it goes on from the copy that was frozen for the hand-off.
-    private func takeBack(_ user: String, from host: String) async {
+    private func takeBack(_ user: String) async {
         do {
             try await around.sandboxes.resume(user)
             try? await around.sandboxes.discardCut(user)
             guard let record = try await around.store.record(of: user)?.record else { return }
             nowRunning(user, generation: record.generation)
-            await around.memory?.began(record, previous: nil)
+            await around.memory?.began(record)
         } catch {
             around.logger.error("returned SMI did not resume", metadata: ["user": "\(user)", "error": "\(error)"])
             await recover(user)
@@ -200,7 +200,7 @@ extension HostAgent {
         case .resumed(let record):
             try? await around.sandboxes.discardCut(user)
             nowRunning(user, generation: record.generation)
-            await around.memory?.began(record, previous: preparation.source)
+            await around.memory?.began(record)
         case .refused(let error):
             around.logger.warning("hand-off refused", metadata: ["user": "\(user)", "error": "\(error)"])
         case .needsRecovery(let error):

@@ -46,7 +46,7 @@ extension HostAgent {
             throw error
         }
         nowRunning(record.user, generation: launched.generation)
-        await around.memory?.began(launched, previous: nil)
+        await around.memory?.began(launched)
         let elapsed = milliseconds(ContinuousClock.now - start)
         around.events.note("launched", user: record.user, ["image": record.imageName, "ms": "\(elapsed)"])
         return LaunchReply(

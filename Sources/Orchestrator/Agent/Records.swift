@@ -38,6 +38,12 @@ package struct SMIRecord: Codable, Sendable, Equatable {
     /// Whether there must be a restorable copy at any moment.
     package var needsWholeCopy: Bool { wholeCopy == true }
 
+    /// The host that it came to its host from; nil where it has been there since its launch.
+    package var cameFrom: String? {
+        guard let lastHandoff, lastHandoff.to == host, lastHandoff.from != host else { return nil }
+        return lastHandoff.from
+    }
+
     /// Key of a user's record in the store.
     package static func key(_ user: String) -> String { prefix + user }
 

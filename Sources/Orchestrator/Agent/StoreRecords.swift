@@ -8,6 +8,20 @@ extension ClusterStore {
         return (try decode(SMIRecord.self, entry.value), entry.revision)
     }
 
+    /// The generation of an SMI that a host owns.
+    ///
+    /// - Throws: `OrchestratorError` where the host does not own it (any more).
+    package func generation(of user: String, on host: String) async throws -> UInt64 {
+        guard let record = try await record(of: user)?.record, record.host == host else {
+            throw OrchestratorError(
+                .notRunning,
+                cause: "\(user) is not owned by \(host)",
+                remedy: "nothing is to be done: its owner keeps the replicas"
+            )
+        }
+        return UInt64(record.generation)
+    }
+
     /// All records below a prefix, with their revisions, in the order of their keys.
     package func records<Record: Decodable>(
         _ type: Record.Type,

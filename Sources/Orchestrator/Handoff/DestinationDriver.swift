@@ -73,6 +73,8 @@ private struct DestinationRun {
     var committed: SMIRecord?
     var phases: [String: Double] = [:]
     var arriving: (any ArrivingMemory)?
+    /// The restore, which commit and resume follow.
+    var restoring: Task<SandboxProcess, any Error>?
     let attempt = newAttemptName()
     private let clock = ContinuousClock()
 
@@ -191,9 +193,21 @@ private struct DestinationRun {
         let start = clock.now
         do {
             try await arriving?.listen()
-            let process = try await around.sandboxes.restore(user)
-            phases["restore.criu"] = milliseconds(clock.now - start)
-            for (phase, length) in process.phases { phases["restore." + phase] = length }
+            let (frozen, onFrozen) = AsyncStream<Void>.makeStream()
+            let (sandboxes, user, arriving) = (around.sandboxes, user, arriving)
+            let restoring = Task {
+                defer { onFrozen.finish() }
+                let process = try await sandboxes.restore(user) { onFrozen.yield() }
+                await arriving?.restored()
+                return process
+            }
+            self.restoring = restoring
+            // CRIU lets go of the processes while the compare-and-swap is under way: they are all there, and frozen.
+            for await _ in frozen {
+                phases["restore.criu"] = milliseconds(clock.now - start)
+                return .restored
+            }
+            _ = try await restoring.value
             return .restored
         } catch {
             return .restoreFailed(OrchestratorError(wrapping: error))
@@ -241,6 +255,10 @@ private struct DestinationRun {
     private mutating func resume() async -> DestinationHandoff.Event {
         let start = clock.now
         do {
+            if let process = try await restoring?.value {
+                for (phase, length) in process.phases { phases["restore." + phase] = length }
+            }
+            await arriving?.resuming()
             try await around.sandboxes.resume(user)
             phases["resume"] = milliseconds(clock.now - start)
             return .resumed

@@ -27,6 +27,7 @@ package struct DestinationHandoff: Sendable {
         /// The whole cut is here and its checksums are right.
         case cutComplete
         case receiveFailed(OrchestratorError)
+        /// All processes are there, stopped and frozen; CRIU may have to let go of them yet.
         case restored
         case restoreFailed(OrchestratorError)
         /// The source gave up or its connection failed.

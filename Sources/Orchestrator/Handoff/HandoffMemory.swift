@@ -4,8 +4,11 @@ import Replication
 /// The part of a hand-off that is about the SMI's memory, at the source.
 package protocol DepartingMemory: Sendable {
     /// Brings the destination's replica as near as it pays while the SMI runs; `slow` is called where it has to run slower
-    /// for that.
-    func warm(slow: @escaping MemoryOwner.Slowing) async throws -> Warmth
+    /// for that, `ready` before the last rounds with what is to be prepared then.
+    func warm(
+        slow: @escaping MemoryOwner.Slowing,
+        ready: @escaping @Sendable (@escaping CarriedCut.Preparing) async throws -> Void
+    ) async throws -> Warmth
     /// Lets `body` checkpoint the SMI with its memory left to us; the cut's frames leave while it goes on.
     func cutting(
         _ body: @escaping @Sendable (CarriedCut) async throws -> CheckpointReport
@@ -22,6 +25,10 @@ package protocol DepartingMemory: Sendable {
 package protocol ArrivingMemory: Sendable {
     /// Has the pages ready to be served, before the restore.
     func listen() async throws
+    /// The processes are there, frozen: their writes are tracked from now on, beside whatever else is done.
+    func restored() async
+    /// The processes are about to go on.
+    func resuming() async
 }
 
 /// What hand-offs and the agent ask of whoever keeps the memory of SMIs and its replicas.
@@ -34,8 +41,8 @@ package protocol MemoryKeeping: Sendable {
     func discard(_ user: String) async
     /// Waits until an epoch has come in whole, and takes the replica over for the restore.
     func arrive(_ user: String, epoch: UInt64) async throws -> any ArrivingMemory
-    /// An SMI runs here from now on; `previous` is the host that it came from.
-    func began(_ record: SMIRecord, previous: String?) async
+    /// An SMI runs here from now on.
+    func began(_ record: SMIRecord) async
     /// An SMI does not run here any more; what is here of its memory stays, as a replica.
     func ended(_ user: String) async
     /// Looks again at which replicas an SMI of this host shall have.

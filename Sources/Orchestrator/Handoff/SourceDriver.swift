@@ -176,7 +176,12 @@ private struct SourceRun {
             let begun = try await keeping.depart(driver.record, to: driver.destination)
             departing = begun
             let (sandboxes, user) = (around.sandboxes, user)
-            times.warmed(try await begun.warm { try await sandboxes.slow(user, to: $0) })
+            times.warmed(
+                try await begun.warm(
+                    slow: { try await sandboxes.slow(user, to: $0) },
+                    ready: { try await sandboxes.prepareCut(user, $0) }
+                )
+            )
             memory = begun
         } catch {
             await departing?.stays()

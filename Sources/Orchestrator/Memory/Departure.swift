@@ -19,8 +19,17 @@ struct Departure: DepartingMemory {
 
     private var host: String { destination.name }
 
-    func warm(slow: @escaping MemoryOwner.Slowing) async throws -> Warmth {
-        let warmth = try await owner.warm(host, slow: slow)
+    func warm(
+        slow: @escaping MemoryOwner.Slowing,
+        ready: @escaping @Sendable (@escaping CarriedCut.Preparing) async throws -> Void
+    ) async throws -> Warmth {
+        let owner = owner
+        let warmth = try await owner.warm(host, slow: slow) {
+            try await ready { processes, directory in
+                // A process without its copy is dumped whole.
+                for process in processes { try? CarriedMemory.copySmaps(of: process.flushed.hostPid, to: directory) }
+            }
+        }
         await course.set(warmth.mode)
         return warmth
     }
@@ -63,14 +72,14 @@ struct Departure: DepartingMemory {
         guard let supply = await course.supply else { return .whole }
         await supply.push()
         let end = await supply.finished()
-        await service.end(supply, of: record.user)
+        await service.endSupply(of: record.user)
         return end
     }
 
     func stays() async {
         if let supply = await course.supply {
             await supply.abandon()
-            await service.end(supply, of: record.user)
+            await service.endSupply(of: record.user)
         }
         await owner.stays(isReplica: isReplica())
     }

@@ -46,8 +46,8 @@ extension MemoryService {
         await supply.start()
     }
 
-    /// A supply has ended.
-    func end(_ supply: LateSupply, of user: String) {
+    /// A supply has ended: the files are not in use by it any more.
+    func endSupply(of user: String) {
         supplying.remove(user)
     }
 
@@ -72,7 +72,7 @@ extension MemoryService {
             await begin(supply, of: record.user)
             await supply.push()
             let end = await supply.finished()
-            self.end(supply, of: record.user)
+            endSupply(of: record.user)
             return end
         } catch {
             around.logger.warning(
@@ -93,7 +93,9 @@ extension MemoryService {
             user: record.user,
             [
                 "generation": "\(record.generation)", "pages": "\(figures.pages)",
-                "waits": "\(figures.waits)", "longest_wait_ms": "\(milliseconds(figures.longestWait))",
+                "waits": "\(figures.waits)", "median_wait_ms": "\(milliseconds(figures.wait(0.5)))",
+                "p99_wait_ms": "\(milliseconds(figures.wait(0.99)))",
+                "longest_wait_ms": "\(milliseconds(figures.wait(1)))",
             ]
         )
     }

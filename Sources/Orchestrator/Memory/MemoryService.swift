@@ -41,6 +41,8 @@ package actor MemoryService {
     var comingIn: [String: Task<Void, Never>] = [:]
     /// Replicas that are served while pages of them have yet to come.
     var lacking: [String: ReplicaSeat] = [:]
+    /// Users whose hand-off waits for their memory.
+    var awaited: Set<String> = []
     /// Users whose frozen copy is what other hosts get pages from: its files are in use.
     var supplying: Set<String> = []
     /// Called with a user whose memory cannot be served, and whether the host that it came from has all of it.
@@ -60,7 +62,9 @@ package actor MemoryService {
 
     /// The owner of an SMI that runs here, once its memory is all here.
     func owner(of user: String) async throws -> MemoryOwner {
+        awaited.insert(user)
         await comingIn[user]?.value
+        awaited.remove(user)
         guard let owned = owned[user] else {
             throw ReplicaError(
                 cause: "the memory of \(user) is not kept here",
@@ -74,20 +78,18 @@ package actor MemoryService {
         _ record: SMIRecord,
         stores: [Int32: PageStore] = [:],
         shared: [Int32: SharedObject] = [:],
-        epoch: UInt64 = 0,
-        previous: String?
+        tracked: [AdoptedProcess] = [],
+        epoch: UInt64 = 0
     ) throws {
         let user = record.user
-        let sandboxes = around.sandboxes
+        let (sandboxes, store, host) = (around.sandboxes, around.store, around.host)
         let owner = try MemoryOwner(
             MemoryOwner.Surroundings(
                 user: user,
-                generation: UInt64(record.generation),
+                generation: { try await store.generation(of: user, on: host) },
                 image: record.spec.image,
                 needsWholeCopy: record.needsWholeCopy,
-                processes: {
-                    try await sandboxes.pids(user).map { FlushedProcess(hostPid: $0.outer, inner: $0.inner) }
-                },
+                processes: { try await sandboxes.flushed(user) },
                 rates: rates,
                 priority: priority,
                 logger: around.logger
@@ -95,9 +97,10 @@ package actor MemoryService {
             directory: around.paths.memory(user),
             stores: stores,
             shared: shared,
+            tracked: tracked,
             epoch: epoch
         )
-        let keeping = ReplicaKeeping(user: user, owner: owner, around: around, previous: previous)
+        let keeping = ReplicaKeeping(record, owner: owner, around: around)
         owned[user] = Owned(owner: owner, keeping: keeping)
         keeping.start()
     }
@@ -267,7 +270,8 @@ extension MemoryService: MemoryKeeping {
             try SharedRestore.prepare(arrival, images: images)
         }
         arrivals[user] = arrival
-        return Arrival(arrival: arrival, socket: around.paths.pageSocket(user))
+        let sandboxes = around.sandboxes
+        return Arrival(arrival: arrival, socket: around.paths.pageSocket(user)) { try await sandboxes.flushed(user) }
     }
 
     /// Gives up what `stage` and `arrive` have made ready: the SMI is not restored here.
@@ -280,22 +284,25 @@ extension MemoryService: MemoryKeeping {
         unlink(around.paths.pageKeeper(user))
     }
 
-    /// An SMI runs here from now on; `previous` is the host that it came from.
-    package func began(_ record: SMIRecord, previous: String?) async {
+    /// An SMI runs here from now on.
+    package func began(_ record: SMIRecord) async {
         let user = record.user
         if let arrival = arrivals.removeValue(forKey: user) {
-            comingIn[user] = Task { await takeIn(arrival, record, previous: previous) { try await arrival.allIn() } }
+            let retracking = retracking(user)
+            comingIn[user] = Task {
+                await takeIn(arrival, record) { try await arrival.allIn(retracking: retracking) }
+            }
         } else if let left = await leftBehind(user) {
             if left.arrival.isLacking {
                 lacking[user] = left.seat
                 await left.seat.served(by: left.arrival)
             }
             let left = left.arrival
-            comingIn[user] = Task { await takeIn(left, record, previous: previous) { try await left.takeOver() } }
+            comingIn[user] = Task { await takeIn(left, record) { try await left.takeOver() } }
         } else {
             seats[user] = nil
             guard await !isLacking(user) else { return await lost(user, Self.unkept) }
-            own(record, previous: previous)
+            own(record)
         }
     }
 
@@ -303,11 +310,11 @@ extension MemoryService: MemoryKeeping {
         _ record: SMIRecord,
         stores: [Int32: PageStore] = [:],
         shared: [Int32: SharedObject] = [:],
-        epoch: UInt64 = 0,
-        previous: String?
+        tracked: [AdoptedProcess] = [],
+        epoch: UInt64 = 0
     ) {
         do {
-            try makeOwner(record, stores: stores, shared: shared, epoch: epoch, previous: previous)
+            try makeOwner(record, stores: stores, shared: shared, tracked: tracked, epoch: epoch)
         } catch {
             around.logger.error("memory is not kept", metadata: ["user": "\(record.user)", "error": "\(error)"])
         }
@@ -327,7 +334,6 @@ extension MemoryService: MemoryKeeping {
     private func takeIn(
         _ arrival: MemoryArrival,
         _ record: SMIRecord,
-        previous: String?,
         _ body: @Sendable () async throws -> Void
     ) async {
         let user = record.user
@@ -338,8 +344,10 @@ extension MemoryService: MemoryKeeping {
             guard !Task.isCancelled else { return }
             (comingIn[user], lacking[user]) = (nil, nil)
             noteFigures(arrival.figures, of: record)
+            note(arrival.trackingFigures, of: record)
             let (stores, shared, epoch) = arrival.handOver()
-            own(record, stores: stores, shared: shared, epoch: epoch, previous: previous)
+            let tracked = arrival.adopted
+            own(record, stores: stores, shared: shared, tracked: tracked, epoch: epoch)
         } catch {
             guard !Task.isCancelled else { return }
             let error = (error as? ReplicaError) ?? ReplicaError(cause: "\(error)", remedy: "launch the SMI again")
@@ -376,17 +384,4 @@ extension MemoryService: MemoryKeeping {
         seats[user] = nil
         await removeFiles(user)
     }
-}
-
-/// The memory of one SMI that is being restored here.
-private struct Arrival: ArrivingMemory {
-    let arrival: MemoryArrival
-    let socket: String
-
-    func listen() async throws { try arrival.listen(at: socket) }
-}
-
-extension NamespacedPid {
-    /// The same as the flush names it.
-    var flushed: FlushedProcess { FlushedProcess(hostPid: outer, inner: inner) }
 }

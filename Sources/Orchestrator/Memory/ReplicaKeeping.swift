@@ -9,22 +9,23 @@ final class ReplicaKeeping: Sendable {
     /// Shortest and longest time between two rounds, seconds.
     private static let intervals = 0.1...5.0
 
-    private let user: String
     private let owner: MemoryOwner
     private let around: MemoryService.Surroundings
-    private let previous: String?
+    /// As of when it was taken up.
+    private let record: SMIRecord
     private let pokes: AsyncStream<Void>
     private let poking: AsyncStream<Void>.Continuation
     private let task = Mutex<Task<Void, Never>?>(nil)
 
-    /// `previous`: the host that the SMI came from, which becomes a replica.
-    init(user: String, owner: MemoryOwner, around: MemoryService.Surroundings, previous: String?) {
-        self.user = user
+    /// Keeps what the store says of the replicas of an SMI whose record is `record`.
+    init(_ record: SMIRecord, owner: MemoryOwner, around: MemoryService.Surroundings) {
+        self.record = record
         self.owner = owner
         self.around = around
-        self.previous = previous
         (pokes, poking) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
     }
+
+    private var user: String { record.user }
 
     func start() {
         poke()
@@ -42,37 +43,33 @@ final class ReplicaKeeping: Sendable {
     }
 
     private func run() async {
-        await settleReplicas()
+        var pacer = RoundPacer()
+        pacer.bounds = Self.intervals
+        var isSettled = false
         for await _ in pokes {
             while !Task.isCancelled {
+                if !isSettled { isSettled = await settleReplicas() }
                 // A store that does not answer says nothing of which replicas are wanted.
-                guard let wanted = try? await wantedHosts() else {
+                guard isSettled, let wanted = try? await wantedHosts() else {
                     try? await Task.sleep(for: .seconds(1))
                     continue
                 }
                 await owner.keepOnly(Set(wanted.map(\.name)))
                 await connect(wanted)
                 guard !wanted.isEmpty else { break }
-                await rounds(until: .now + .seconds(2))
+                await rounds(until: .now + .seconds(2), &pacer)
             }
         }
     }
 
-    /// After a hand-off: where it came from is a replica now, where it is none; an earlier such replica ends.
-    private func settleReplicas() async {
-        guard let previous else { return }
+    /// Whenever an SMI is taken up: the daemon that took it in from another host may have been killed before it did so.
+    private func settleReplicas() async -> Bool {
         do {
-            var reason = ReplicaRecord.Reason.previous
-            for (record, _) in try await around.store.records(ReplicaRecord.self, prefix: ReplicaRecord.prefix(user)) {
-                if record.host == around.host, record.reason == .named { reason = .named }
-                if record.host == around.host || record.reason == .previous && record.host != previous {
-                    _ = try await around.store.delete(ReplicaRecord.key(user, record.host), expect: .any)
-                }
-            }
-            let record = ReplicaRecord(user: user, host: previous, reason: reason, since: secondsSince1970())
-            try await around.store.write(ReplicaRecord.key(user, previous), record, expect: .any)
+            try await around.store.settleReplicas(of: record)
+            return true
         } catch {
             around.logger.warning("replicas not noted", metadata: ["user": "\(user)", "error": "\(error)"])
+            return false
         }
     }
 
@@ -101,23 +98,34 @@ final class ReplicaKeeping: Sendable {
     }
 
     /// Rounds, paced so that tracking costs the program little, until it is time to look at the replicas again.
-    private func rounds(until end: ContinuousClock.Instant) async {
-        var pacer = RoundPacer()
-        pacer.bounds = Self.intervals
-        var last = ContinuousClock.now
+    private func rounds(until end: ContinuousClock.Instant, _ pacer: inout RoundPacer) async {
         repeat {
             do {
+                let start = ContinuousClock.now
+                var wait = pacer.interval
                 if let round = try await owner.round() {
-                    let now = ContinuousClock.now
-                    pacer.finished(dirtyPages: round.writtenPages, after: milliseconds(now - last) / 1000)
-                    last = now
+                    pacer.finished(dirtyPages: round.writtenPages)
+                    wait = pacer.interval
+                    if round.isFull {
+                        try await bringAcross(until: start + .seconds(wait))
+                        // The time that it took was time between two scans, too.
+                        wait -= milliseconds(.now - start) / 1000
+                    }
                 }
-                try await Task.sleep(for: .seconds(pacer.interval))
+                if wait > 0 { try await Task.sleep(for: .seconds(wait)) }
             } catch {
                 guard !Task.isCancelled else { return }
                 around.logger.warning("round failed", metadata: ["user": "\(user)", "error": "\(error)"])
                 try? await Task.sleep(for: .seconds(1))
             }
         } while ContinuousClock.now < end && !Task.isCancelled
+    }
+
+    /// Sends more of what a scan has found than one round may, until the next scan is due.
+    private func bringAcross(until next: ContinuousClock.Instant) async throws {
+        var isMore = true
+        while isMore, ContinuousClock.now < next, !Task.isCancelled {
+            isMore = try await owner.round(scans: false)?.isFull ?? false
+        }
     }
 }

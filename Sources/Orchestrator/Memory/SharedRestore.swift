@@ -14,7 +14,11 @@ enum SharedRestore {
             list += "\(filled.original) \(filled.inode) \(getpid()) \(filled.descriptor.raw)\n"
         }
         // An earlier daemon's list is of descriptors that are gone.
-        try FileContents.replace(images + "/filled", with: Array(list.utf8))
+        if list.isEmpty {
+            unlink(images + "/filled")
+        } else {
+            try FileContents.replace(images + "/filled", with: Array(list.utf8))
+        }
         try arrival.addShared { object, pages, read in
             try CriuPageImages.add(pages, ofShared: object.inode, images: images, read: read)
         }

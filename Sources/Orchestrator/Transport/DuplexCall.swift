@@ -1,4 +1,5 @@
 import GRPCCore
+import Synchronization
 
 /// One bidirectional call as an object: messages are pushed with `send` and pulled with `next`.
 ///
@@ -24,12 +25,21 @@ package final class DuplexCall<Request: Sendable, Reply: Sendable>: Sendable {
         self.outgoing = outgoing
         self.incoming = incoming
         self.task = Task {
+            let writing = Writing()
             do {
                 let request = StreamingClientRequest<Request>(of: Request.self) { writer in
-                    while let message = try await outgoing.next() { try await writer.write(message) }
+                    try await writing.run {
+                        while let message = try await outgoing.next() { try await writer.write(message) }
+                    }
                 }
                 try await body(request) { response in
-                    for try await message in response.messages { try await incoming.send(message) }
+                    do {
+                        for try await message in response.messages { try await incoming.send(message) }
+                    } catch {
+                        await writing.stop()
+                        throw error
+                    }
+                    await writing.stop()
                 }
                 incoming.finish()
                 // The server has ended the call: whoever still sends has to know.
@@ -64,6 +74,47 @@ package final class DuplexCall<Request: Sendable, Reply: Sendable>: Sendable {
     /// Breaks the call off.
     package func cancel() {
         task.cancel()
+    }
+}
+
+/// The writing of a call's messages, which ends before the call does.
+///
+/// gRPC closes the stream as soon as the reply has been handled, without waiting for what writes the request: a message
+/// that is on its way to the stream then meets a closed one, for which a debug build of gRPC traps.
+private final class Writing: Sendable {
+    private enum State {
+        case notBegun
+        case begun(Task<Void, any Error>)
+        case stopped
+    }
+
+    private let state = Mutex(State.notBegun)
+
+    /// Writes until there is no more, or until it is stopped.
+    func run(_ body: @escaping @Sendable () async throws -> Void) async throws {
+        let task = state.withLock { state -> Task<Void, any Error>? in
+            guard case .notBegun = state else { return nil }
+            let task = Task { try await body() }
+            state = .begun(task)
+            return task
+        }
+        guard let task else { throw CancellationError() }
+        try await withTaskCancellationHandler {
+            try await task.value
+        } onCancel: {
+            task.cancel()
+        }
+    }
+
+    /// Returns once nothing is being written and nothing will be.
+    func stop() async {
+        let before = state.withLock { state in
+            defer { state = .stopped }
+            return state
+        }
+        guard case .begun(let task) = before else { return }
+        task.cancel()
+        _ = await task.result
     }
 }
 

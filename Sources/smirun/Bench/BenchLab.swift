@@ -25,7 +25,7 @@ struct BenchLab: Sendable {
     static func with(
         hosts: Int,
         rate: String = "none",
-        options: BenchOptions,
+        options: BenchWords,
         _ body: (BenchLab) async throws -> Void
     ) async throws {
         let layout = LabLayout(
@@ -46,13 +46,14 @@ struct BenchLab: Sendable {
         // What an interrupted benchmark left.
         try await cleanUp(lab)
         do {
-            options.say("making the image and a lab of \(plan.summary)")
-            try await BenchImage.prepare(in: peerDirectory, mountPoint: base)
-            let status = try await offload { try lab.up(plan) }
-            var daemon = DaemonOptions()
-            daemon.socket = layout.run + "/" + LabLayout.sockets[0]
-            let bench = BenchLab(lab: lab, hosts: status.hosts, daemon: daemon)
-            try await undoingIfInterrupted({ try await cleanUp(lab) }) { try await body(bench) }
+            try await undoingIfInterrupted({ try await cleanUp(lab) }) {
+                options.say("making the image and a lab of \(plan.summary)")
+                try await BenchImage.prepare(in: peerDirectory, mountPoint: base)
+                let status = try await offload { try lab.up(plan) }
+                var daemon = DaemonOptions()
+                daemon.socket = layout.run + "/" + LabLayout.sockets[0]
+                try await body(BenchLab(lab: lab, hosts: status.hosts, daemon: daemon))
+            }
         } catch {
             try? await cleanUp(lab)
             throw error

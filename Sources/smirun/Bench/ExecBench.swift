@@ -19,7 +19,7 @@ struct BenchExecCommand: AsyncParsableCommand {
         let crun = Crun.find()
         var report = BenchReport("exec", settings: ["size": formatBytes(size.bytes)])
         if crun == nil { report.note("crun is missing: install Debian's package crun to have the peer") }
-        try await BenchLab.with(hosts: 1, options: options) { lab in
+        try await BenchLab.with(hosts: 1, options: options.words) { lab in
             let user = "bench"
             try await lab.smirun(["launch", user, "--image", BenchImage.name, "--cpus", "4"])
             let smirun = ExecPath(

@@ -55,7 +55,7 @@ struct BenchHandoffCommand: AsyncParsableCommand {
             ]
         )
         // The third host is the client's.
-        try await BenchLab.with(hosts: 3, rate: rate, options: options) { lab in
+        try await BenchLab.with(hosts: 3, rate: rate, options: options.words) { lab in
             let machine = try await MovingMachine(lab: lab, workload: program)
             defer { machine.close() }
             let peer = plain ? try await offload { try PlainCriu(lab: lab, workload: program) } : nil
@@ -88,10 +88,12 @@ struct BenchHandoffCommand: AsyncParsableCommand {
         try await machine.place.setRunning(false)
         add("smirun", seen, &report)
         if moved.mode == "postcopy" {
-            let (pages, waits, longest) = try await machine.awaitWhole(generation: moved.generation)
-            report.add("smirun", "late pages", pages, unit: "")
-            report.add("smirun", "  of these waited for", waits, unit: "")
-            report.add("smirun", "  longest wait for one", longest)
+            let figure = try await machine.awaitWhole(generation: moved.generation)
+            report.add("smirun", "late pages", figure("pages"), unit: "")
+            report.add("smirun", "  of these waited for", figure("waits"), unit: "")
+            report.add("smirun", "  median wait for one", figure("median_wait_ms"))
+            report.add("smirun", "  99 % wait no longer than", figure("p99_wait_ms"))
+            report.add("smirun", "  longest wait for one", figure("longest_wait_ms"))
         }
         report.add("smirun", "blackout, seen by a client", blackout)
         report.add("smirun", "frozen, as reported", moved.frozenMs)
@@ -121,8 +123,10 @@ struct BenchHandoffCommand: AsyncParsableCommand {
 
     private func add(_ subject: String, _ seen: Workload.Seen, _ report: inout BenchReport) {
         report.add(subject, Self.frozen, seen.gapMs)
-        report.add(subject, "reading 5 % of the pages after", seen.touchMs)
-        report.add(subject, "  longest single read", seen.longestTouchMs)
+        if seen.touchMs > 0 {
+            report.add(subject, "reading 5 % of the pages after", seen.touchMs)
+            report.add(subject, "  longest single read", seen.longestTouchMs)
+        }
         if workload != .idle {
             report.add(subject, "speed after", Double(seen.changedAfter) / Double(writeRate) * 100, unit: "%")
         }
@@ -143,15 +147,7 @@ private final class MovingMachine: Sendable {
         self.lab = lab
         // Pages that live rounds leave for the cut count whole: nobody has compressed them yet.
         restless = 1 << 20 + (workload.kind == .idle ? 0 : Int64(workload.writeRate) * 4096)
-        let request = LaunchRequest(
-            user: Self.user,
-            image: BenchImage.name,
-            host: lab.hosts[0].name,
-            limits: (memory: workload.size + workload.size / 8 + (256 << 20), cpus: 2, pids: 1024),
-            program: [BenchImage.program] + workload.arguments
-        )
-        let launched = try await lab.daemon.call(.launch, request, as: LaunchReply.self)
-        place = Workload.Place(network: try lab.network(lab.hosts[2]), address: launched.addresses.ipv4)
+        place = try await lab.launch(Self.user, size: workload.size, workload.arguments, askedFrom: lab.hosts[2])
         client = try EchoProbe(try await place.connect(Workload.echoPort))
         try await place.setRunning(false)
     }
@@ -162,31 +158,7 @@ private final class MovingMachine: Sendable {
 
     /// Has a replica kept on the host that comes next, and waits, with a limit, until it is up to date.
     func awaitReplica() async throws {
-        let target = try await target()
-        let deadline = ContinuousClock.now + .seconds(600)
-        var isNamed = false
-        while ContinuousClock.now < deadline {
-            let replicas = try await lab.daemon.call(
-                .replicas,
-                UserRequest(user: Self.user),
-                as: [ReplicaView].self
-            )
-            if let replica = replicas.first(where: { $0.host == target }) {
-                // An epoch of a live round is whole when much has still to be sent: only what is always written may be left.
-                let isNear = replica.epochsBehind <= 1 && replica.bytesBehind <= restless
-                if replica.connected, replica.epoch > 0, isNear { return }
-            } else if !isNamed {
-                isNamed = true
-                let request = ReplicaRequest(user: Self.user, host: target)
-                _ = try await lab.daemon.call(.addReplica, request, as: Nothing.self)
-            }
-            try await Task.sleep(for: .milliseconds(50))
-        }
-        throw OrchestratorError(
-            .handoffFailed,
-            cause: "the replica on \(target) is not up to date within ten minutes",
-            remedy: "look at the daemons' logs; a faster --rate may help"
-        )
+        try await lab.awaitReplica(of: Self.user, on: target(), restless: restless, limit: .seconds(600))
     }
 
     /// The host of the two that it is not on.
@@ -197,8 +169,8 @@ private final class MovingMachine: Sendable {
 
     /// Waits, with a limit, until all pages have followed the last hand-off.
     ///
-    /// - Returns: how many did, how many of them were waited for, and the longest of these waits in ms.
-    func awaitWhole(generation: Int) async throws -> (pages: Double, waits: Double, longest: Double) {
+    /// - Returns: the figures of the event that says so, by their names.
+    func awaitWhole(generation: Int) async throws -> (String) -> Double {
         let request = EventsRequest(user: Self.user, follow: true)
         let daemon = lab.daemon
         let event = try await within(.seconds(120), "the pages that follow") {
@@ -206,8 +178,7 @@ private final class MovingMachine: Sendable {
                 event.kind == "whole" && event.detail["generation"] == "\(generation)" ? event : nil
             }
         }
-        func figure(_ name: String) -> Double { event?.detail[name].flatMap { Double($0) } ?? 0 }
-        return (figure("pages"), figure("waits"), figure("longest_wait_ms"))
+        return { event?.detail[$0].flatMap { Double($0) } ?? 0 }
     }
 
     /// Moves it to the other host.

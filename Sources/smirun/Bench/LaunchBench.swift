@@ -17,7 +17,7 @@ struct BenchLaunchCommand: AsyncParsableCommand {
         let crun = Crun.find()
         var report = BenchReport("launch")
         if crun == nil { report.note("crun is missing: install Debian's package crun to have the peer") }
-        try await BenchLab.with(hosts: 1, options: options) { lab in
+        try await BenchLab.with(hosts: 1, options: options.words) { lab in
             guard let crun else { return try await measure(LaunchBench(lab: lab, crun: nil), into: &report) }
             try await CrunBundle.with(crun, directory: BenchLab.peerDirectory) { bundle in
                 try await measure(LaunchBench(lab: lab, crun: bundle), into: &report)

@@ -44,7 +44,7 @@ struct Workload: Sendable {
     struct Seen: Decodable, Sendable {
         /// The longest time between two looks at the clock, which lie 0.2 ms apart, ms.
         let gapMs: Double
-        /// How long reading 5 % of its pages took right after that, and the longest single read, ms.
+        /// How long reading 5 % of its pages took right after that, and the longest single read, ms; 0 where it is not over.
         let touchMs: Double
         let longestTouchMs: Double
         /// Pages changed in the second after it.
@@ -81,9 +81,11 @@ struct Workload: Sendable {
             _ = try await ask(running ? "g" : "p")
         }
 
+        /// Has it look at all of its pages, which may have to come in for it.
+        ///
         /// - Throws: where a page has other contents than were written.
         func verify() async throws {
-            let wrong = try decode(Verdict.self, try await ask("v")).wrongPages
+            let wrong = try decode(Verdict.self, try await ask("v", limit: .seconds(600))).wrongPages
             if wrong == 0 { return }
             throw OrchestratorError(
                 .internalError,
@@ -105,11 +107,11 @@ struct Workload: Sendable {
             }
         }
 
-        private func ask(_ question: Character) async throws -> [UInt8] {
+        func ask(_ question: Character, limit: Duration = .seconds(60)) async throws -> [UInt8] {
             let socket = try await connect(Workload.questionPort)
             return try await offload {
                 try FileContents.writeAll(Array(String(question).utf8), to: socket)
-                return Array(socket.readUntil("\n", before: .now + .seconds(60)).utf8)
+                return Array(socket.readUntil("\n", before: .now + limit).utf8)
             }
         }
     }

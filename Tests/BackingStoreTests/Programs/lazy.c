@@ -2,7 +2,9 @@
 //
 // lazy SOCKET PID-TO-CLAIM PAGES SEED MODE: "churn" checks from threads while it drops, moves, unmaps and forks; "wait"
 // checks slowly, so that the server can die meanwhile; "track" asks for asynchronous write protection too and, after
-// checking everything, writes 20 pages and waits for SIGTERM. 0: all was right.
+// checking everything, writes 20 pages and waits for a byte; "restless" asks for it too, has four mappings more, and
+// writes and drops pages everywhere and forks until it is killed; "moving" also moves pages about. "sweep" is as
+// "track", but writes every page once, one each 20 µs. 0: all was right.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -19,6 +21,7 @@
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define PAGE 4096ul
@@ -143,15 +146,115 @@ static void *churn(void *argument) {
     return NULL;
 }
 
+static void *empty(uint8_t *at, size_t count) {
+    return mmap(at, count * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+}
+
+// Moves some pages over others of the same part, and puts empty ones in their place. Across mappings that fails, but
+// what was at the new place is gone then.
+static void move_within(struct part *p, uint8_t *at, size_t from, size_t count) {
+    size_t to = next(p) % SPAN;
+    if (to + count > SPAN || (to < from + count && from < to + count))
+        return;
+    if (mremap(at + from * PAGE, count * PAGE, count * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, at + to * PAGE) ==
+        MAP_FAILED)
+        empty(at + to * PAGE, count);
+    empty(at + from * PAGE, count);
+}
+
+static void write_some(struct part *p, uint8_t *at, size_t pages) {
+    for (size_t n = next(p) % 8; n > 0; n--)
+        ((uint64_t *)(at + next(p) % pages * PAGE))[next(p) % 512] = next(p);
+}
+
+static int may_move;
+
+static void *restless(void *argument) {
+    struct part *p = argument;
+    uint8_t *at = (uint8_t *)(p->first * PAGE);
+    for (unsigned step = 0;; step++, usleep(200)) {
+        size_t from = next(p) % SPAN, count = next(p) % 24 + 1;
+        if (from + count > SPAN)
+            count = SPAN - from;
+        uint64_t what = next(p) % 32;
+        if (what == 0)
+            madvise(at + from * PAGE, count * PAGE, MADV_DONTNEED);
+        else if (what == 1 && may_move)
+            move_within(p, at, from, count);
+        else if (what == 2 && may_move) { // all of it, for good
+            void *place = mmap(NULL, SPAN * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+            void *moved = mremap(at, SPAN * PAGE, SPAN * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, place);
+            if (moved == MAP_FAILED)
+                empty(at, SPAN);
+            else
+                at = moved;
+        } else if (what == 3 && step % 4 == 0) {
+            pid_t child = fork();
+            if (child == 0) {
+                write_some(p, at, SPAN);
+                _exit(0);
+            }
+            waitpid(child, NULL, 0);
+        } else
+            write_some(p, at, SPAN);
+    }
+    return NULL;
+}
+
+static int never_rest(int uffd, char **argv, uint64_t first, uint64_t pages) {
+    static struct part parts[5];
+    pthread_t thread;
+    may_move = strcmp(argv[5], "moving") == 0;
+    for (uint64_t i = 0; i < 4; i++) {
+        parts[i] = (struct part){.first = first + pages + 16 + i * (SPAN + 16),
+                                 .seed = strtoull(argv[4], NULL, 10) * 31 + i + 1};
+        void *at = (void *)(parts[i].first * PAGE);
+        if (mmap(at, SPAN * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) !=
+            at)
+            return 50;
+        struct uffdio_register request = {.range = {parts[i].first * PAGE, SPAN * PAGE},
+                                          .mode = UFFDIO_REGISTER_MODE_MISSING};
+        if (ioctl(uffd, UFFDIO_REGISTER, &request) != 0)
+            return 51;
+    }
+    hand_over(argv[1], atoi(argv[2]), uffd);
+    for (int i = 0; i < 4; i++)
+        pthread_create(&thread, NULL, restless, &parts[i]);
+    parts[4] = (struct part){.first = first, .seed = 99};
+    for (unsigned step = 0;; step++, usleep(100)) {
+        write_some(&parts[4], (uint8_t *)(first * PAGE), pages);
+        if (step % 64 == 0)
+            madvise((uint8_t *)((first + next(&parts[4]) % (pages - 8)) * PAGE), 8 * PAGE, MADV_DONTNEED);
+    }
+}
+
+static int64_t nanoseconds(void) {
+    struct timespec at;
+    clock_gettime(CLOCK_MONOTONIC, &at);
+    return at.tv_sec * 1000000000ll + at.tv_nsec;
+}
+
+// What is missed of it is not written again.
+static void sweep(uint64_t first, uint64_t pages) {
+    for (uint64_t i = 0; i < pages; i++) {
+        int64_t until = nanoseconds() + 20000;
+        *(uint64_t *)((first + i) * PAGE) = ~i;
+        while (nanoseconds() < until) {
+        }
+    }
+}
+
 int main(int argc, char **argv) {
     if (argc < 6)
         return 2;
+    int rests = strcmp(argv[5], "restless") != 0 && strcmp(argv[5], "moving") != 0;
     uint64_t pages = strtoull(argv[3], NULL, 10), first = BASE / PAGE;
-    int track = strcmp(argv[5], "track") == 0;
+    int sweeps = strcmp(argv[5], "sweep") == 0, track = sweeps || strcmp(argv[5], "track") == 0;
     int uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
     struct uffdio_api api = {.api = UFFD_API,
                              .features = UFFD_FEATURE_EVENT_FORK | UFFD_FEATURE_EVENT_REMAP |
-                                         UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_UNMAP | (track ? 0xa000 : 0)};
+                                         UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_UNMAP |
+                                         (track || !rests ? 0xa000 : 0)};
     if (uffd < 0 || ioctl(uffd, UFFDIO_API, &api) != 0)
         return 10;
     if (mmap((void *)BASE, pages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1,
@@ -160,6 +263,8 @@ int main(int argc, char **argv) {
     struct uffdio_register request = {.range = {BASE, pages * PAGE}, .mode = UFFDIO_REGISTER_MODE_MISSING};
     if (ioctl(uffd, UFFDIO_REGISTER, &request) != 0)
         return 12;
+    if (!rests)
+        return never_rest(uffd, argv, first, pages);
     hand_over(argv[1], atoi(argv[2]), uffd);
     if (strcmp(argv[5], "churn") == 0) {
         struct part parts[4];
@@ -187,7 +292,9 @@ int main(int argc, char **argv) {
         char go;
         if (read(0, &go, 1) != 1)
             return 41;
-        for (uint64_t i = 0; i < 20; i++)
+        if (sweeps)
+            sweep(first, pages);
+        for (uint64_t i = 0; i < 20 && !sweeps; i++)
             *(uint64_t *)((first + i * 3 + 1) * PAGE) = i;
         printf("written\n"), fflush(stdout);
         return read(0, &go, 1) == 1 ? 0 : 42;
