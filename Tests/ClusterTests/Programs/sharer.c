@@ -1,7 +1,8 @@
 // Shared memory that checks itself: a parent and its children write to anonymous shared memory, a mapped memfd, a memfd
 // that is only written with write(2), and a System V segment, and know of every page of theirs what must be in it.
 //
-// sharer MEGABYTES FILE: keeps so much of each kind; writes "STEPS ERRORS" into FILE, by renaming, every 20 ms.
+// sharer MEGABYTES FILE: keeps so much of each kind; writes "STEPS ERRORS" into FILE, by renaming, every 20 ms, and the
+// first wrong pages into FILE.wrong.
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdatomic.h>
@@ -28,8 +29,10 @@ static struct counters *counters;
 static uint64_t *starts[KINDS];
 static int mapped, written, segment;
 static size_t pages;
-// Every worker's own: the version of each page of each kind that is its.
+static const char *wrong_pages;
+// Every worker's own: the version of each page of each kind that is its, and how it was written.
 static uint32_t *versions[KINDS];
+static uint8_t *ways[KINDS];
 
 static uint64_t mix(uint64_t x) {
     x ^= x >> 33;
@@ -48,6 +51,15 @@ static void make(int kind, size_t page, uint64_t *out) {
         out[i] = word(kind, page, i);
 }
 
+static void tell(int kind, size_t page, size_t word) {
+    FILE *file = fopen(wrong_pages, "ae");
+    if (file == NULL)
+        return;
+    fprintf(file, "kind %d page %zu from word %zu on, version %u, way %u\n", kind, page, word, versions[kind][page],
+            ways[kind][page]);
+    fclose(file);
+}
+
 static void check(int kind, size_t page) {
     uint64_t bytes[PAGE / 8], *held = kind == WRITTEN ? bytes : starts[kind] + page * PAGE / 8;
     if (kind == WRITTEN && pread(written, bytes, PAGE, (off_t)(page * PAGE)) != PAGE)
@@ -55,7 +67,7 @@ static void check(int kind, size_t page) {
     for (size_t i = 0; i < PAGE / 8; i++)
         if (held[i] != word(kind, page, i)) {
             if (atomic_fetch_add(&counters->errors, 1) < 5)
-                fprintf(stderr, "kind %d page %zu word %zu version %u\n", kind, page, i, versions[kind][page]);
+                tell(kind, page, i);
             return;
         }
 }
@@ -64,6 +76,7 @@ static void check(int kind, size_t page) {
 static void change(int kind, size_t page, unsigned how) {
     uint64_t bytes[PAGE / 8];
     versions[kind][page]++;
+    ways[kind][page] = (uint8_t)how;
     make(kind, page, bytes);
     if (kind == WRITTEN || (kind == MAPPED && how == 0)) {
         if (pwrite(kind == MAPPED ? mapped : written, bytes, PAGE, (off_t)(page * PAGE)) != PAGE)
@@ -96,6 +109,7 @@ static void work(unsigned me) {
     uint64_t state = me + 1;
     for (int kind = 0; kind < KINDS; kind++) {
         versions[kind] = calloc(pages, sizeof(**versions));
+        ways[kind] = calloc(pages, sizeof(**ways));
         for (size_t page = me; page < pages; page += WORKERS)
             change(kind, page, 9);
     }
@@ -125,6 +139,9 @@ static void *share(int fd, size_t size) {
 int main(int argc, char **argv) {
     if (argc != 3)
         return 2;
+    char told[256];
+    snprintf(told, sizeof(told), "%s.wrong", argv[2]);
+    wrong_pages = told;
     size_t size = (size_t)atoi(argv[1]) << 20;
     pages = size / PAGE;
     counters = share(-1, PAGE);
