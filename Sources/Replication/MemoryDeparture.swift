@@ -101,7 +101,7 @@ package final class CutMaker: Sendable {
     ///
     /// Blocks. May be called again where a dump is tried again.
     package func cut(_ processes: [FlushedProcess], directory: String) throws {
-        let round = try journal.round(kind, processes, limit: .none, link: rate, skips: directory)
+        let round = try journal.round(kind, ProcessList(still: processes), limit: .none, link: rate, skips: directory)
         out.yield(round)
     }
 

@@ -85,7 +85,7 @@ final class MemoryJournal: Sendable {
     /// Blocks. For a cut, `skips` is the directory that CRIU's preload library looks into for what to leave out.
     func round(
         _ kind: MemoryFlush.Kind,
-        _ processes: [FlushedProcess],
+        _ processes: ProcessList,
         limit: RoundLimit,
         link bytesPerSecond: Double,
         skips: String? = nil

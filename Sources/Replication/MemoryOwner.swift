@@ -203,7 +203,7 @@ package actor MemoryOwner {
 
     /// Flushes; replicas are not told yet.
     func flush(_ kind: MemoryFlush.Kind) async throws -> EpochRound {
-        let processes = kind == .backlog ? [] : try await around.processes()
+        let processes = kind == .backlog ? ProcessList(still: []) : try await ProcessList(around.processes)
         let rate = await slowest()
         let journal = journal
         let isBackground = kind == .live || kind == .backlog

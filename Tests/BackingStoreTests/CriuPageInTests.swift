@@ -165,8 +165,8 @@ struct CriuPageInTests {
         defer { kill(launched, SIGKILL) }
         for _ in 0..<5000 where access(scratch.file("ready"), F_OK) != 0 { usleep(1000) }
         let flush = MemoryFlush(directory: scratch.path)
-        let process = FlushedProcess(hostPid: launched, inner: launched)
-        let report = try flush.round(.cut, processes: [process], epoch: 1, replicated: 0) { _ in }
+        let processes = ProcessList(still: [FlushedProcess(hostPid: launched, inner: launched)])
+        let report = try flush.round(.cut, processes: processes, epoch: 1, replicated: 0) { _ in }
         flush.tracker.detach()
         flush.rest()
         try #require(report.shared.count == 3)

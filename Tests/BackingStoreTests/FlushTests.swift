@@ -159,7 +159,7 @@ struct MemoryFlushTests {
             epoch += 1
             let report = try flush.round(
                 kind,
-                processes: cgroup.pids.map { FlushedProcess(hostPid: $0, inner: $0) },
+                processes: ProcessList(still: cgroup.pids.map { FlushedProcess(hostPid: $0, inner: $0) }),
                 epoch: epoch,
                 replicated: epoch - 1,
                 limit: kind == .cut ? .none : RoundLimit(pages: 300, wireBytes: .max),
@@ -222,7 +222,7 @@ struct MemoryFlushTests {
     ) throws -> FlushReport {
         try flush.round(
             kind,
-            processes: [FlushedProcess(hostPid: child, inner: child)],
+            processes: ProcessList(still: [FlushedProcess(hostPid: child, inner: child)]),
             epoch: epoch,
             replicated: 0,
             limit: limit

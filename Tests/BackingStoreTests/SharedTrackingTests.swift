@@ -11,7 +11,7 @@ struct SharedTrackingTests {
     private final class Subject {
         let scratch: ScratchDirectory
         let child: pid_t
-        let flush: MemoryFlush
+        private(set) var flush: MemoryFlush
         private let commands: Descriptor
         private let answers: Descriptor
         private(set) var report = FlushReport()
@@ -42,12 +42,25 @@ struct SharedTrackingTests {
             try #require(read(answers.raw, &answer, 1) == 1)
         }
 
+        /// The program itself; its children are never listed.
+        var processes: [FlushedProcess] { [FlushedProcess(hostPid: child, inner: 7)] }
+
         @discardableResult
-        func round(_ kind: MemoryFlush.Kind = .last) throws -> FlushReport {
+        func round(_ kind: MemoryFlush.Kind = .last, _ list: ProcessList? = nil) throws -> FlushReport {
             epoch += 1
-            let process = FlushedProcess(hostPid: child, inner: 7)
-            report = try flush.round(kind, processes: [process], epoch: epoch, replicated: 0) { _ in }
+            let list = list ?? ProcessList(still: processes)
+            report = try flush.round(kind, processes: list, epoch: epoch, replicated: 0) { _ in }
             return report
+        }
+
+        /// As after a restore: memfds are open by name, and a new owner goes on with the backing files.
+        func goOn() throws {
+            try run("reopen", 0)
+            try round(.cut)
+            flush.tracker.detach()
+            let shared = Dictionary(uniqueKeysWithValues: report.shared.map { ($0.number, $0.shape.object) })
+            flush = MemoryFlush(directory: scratch.path, stores: flush.stores, shared: shared)
+            try round()
         }
 
         /// Rounds until nothing is new: times have settled, and every mapping is watched.
@@ -89,14 +102,20 @@ struct SharedTrackingTests {
     @Test(
         "Whatever way shared memory is written in, the next cut has it",
         arguments: [
-            "anonymous", "first", "second", "segment", "write", "write-mapped", "punch", "truncate", "dropped",
+            "anonymous", "first", "second", "segment", "write", "write-mapped", "beside", "punch", "truncate",
+            "dropped",
             "removed", "moved", "unmap", "passing", "passing-segment", "child", "grandchild",
         ]
     )
     func everyWay(_ command: String) throws {
+        for isRestored in [false, true] { try everyWay(command, isRestored) }
+    }
+
+    private func everyWay(_ command: String, _ isRestored: Bool) throws {
         let subject = try Subject()
         try subject.run("anonymous", 1)
         try subject.round()
+        if isRestored { try subject.goOn() }
         try subject.settle()
         for page in [3, 10, 11, 63] {
             // Either the round in between finds it, or the cut.
@@ -111,21 +130,58 @@ struct SharedTrackingTests {
     }
 
     @Test(
-        "Writes through mappings are found page by page, without comparing anything",
-        arguments: ["anonymous", "first", "second", "segment", "dropped"]
+        "Writes through mappings are found page by page; only a memfd whose descriptor is not heard is compared",
+        arguments: ["anonymous", "first", "second", "segment", "dropped"],
+        [false, true]
     )
-    func tracked(_ command: String) throws {
+    func tracked(_ command: String, _ isRestored: Bool) throws {
         let subject = try Subject()
         try subject.round()
+        if isRestored { try subject.goOn() }
         try subject.settle()
+        let isSeen =
+            isRestored || ModifyWatch.host.hearsCreators || ["anonymous", "segment"].contains(command)
         for page in [0, 1, 40, 63] {
             try subject.run(command, page)
             let report = try subject.round(.cut)
-            #expect(report.comparedShared == 0)
+            #expect(report.comparedShared == (isSeen ? 0 : 1))
             #expect(report.shared.count == 4)
             // Its stack and the like are written too.
             #expect(report.flushedPages < 30)
             _ = try subject.compare("\(command) \(page)")
+        }
+    }
+
+    @Test("Changes through a descriptor that was opened by name are told of")
+    func changes() throws {
+        let raw = smi_shared_create("watched", 4096, 0)
+        let made = Descriptor(owning: raw)
+        let named = try Descriptor(open: "/proc/self/fd/\(made.raw)", O_RDWR)
+        let mark = try #require(ModifyWatch.host.mark(named.raw))
+        for (file, isHeard) in [(named, true), (made, ModifyWatch.host.hearsCreators)] {
+            let before = ModifyWatch.host.look()
+            #expect(pwrite(file.raw, "x", 1, 0) == 1)
+            _ = ModifyWatch.host.look()
+            #expect(ModifyWatch.host.isModified(mark, since: before) == isHeard)
+        }
+    }
+
+    @Test("A child forked after its parent was listed is known of, though it is in no list and writes after the round")
+    func forkedMeanwhile() async throws {
+        let subject = try Subject()
+        try subject.round()
+        try subject.settle()
+        for page in [3, 40] {
+            let list = try await ProcessList {
+                let listed = subject.processes
+                try subject.run("linger", page)
+                return listed
+            }
+            try subject.round(.last, list)
+            try subject.run("release", page)
+            try subject.round(.cut)
+            #expect(try subject.compare("forked meanwhile") > 90)
+            try subject.settle()
         }
     }
 
@@ -141,15 +197,15 @@ struct SharedTrackingTests {
             stores: subject.flush.stores,
             shared: shared.filter { kept.contains($0.key) }
         )
-        let process = FlushedProcess(hostPid: subject.child, inner: 7)
-        let report = try next.round(.cut, processes: [process], epoch: 9, replicated: 0) { _ in }
+        func processes() -> ProcessList { ProcessList(still: subject.processes) }
+        let report = try next.round(.cut, processes: processes(), epoch: 9, replicated: 0) { _ in }
         #expect(report.shared.count == 4)
         #expect(Set(kept).isSubset(of: report.shared.map(\.number)))
         #expect(!report.shared.map(\.number).contains(first.shared[0].number))
         kill(subject.child, SIGKILL)
         // Once it is a zombie, it has no memory; it is reaped with the subject.
         for _ in 0..<5000 where TrackedProcess.identity(of: subject.child)?.isZombie == false { usleep(1000) }
-        #expect(try next.round(.last, processes: [process], epoch: 10, replicated: 0) { _ in }.shared.isEmpty)
+        #expect(try next.round(.last, processes: processes(), epoch: 10, replicated: 0) { _ in }.shared.isEmpty)
         let files = Directories.entries(of: subject.scratch.path).filter { $0.hasSuffix(".shared") }
         #expect(files.isEmpty)
     }

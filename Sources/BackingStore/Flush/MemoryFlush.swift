@@ -2,28 +2,6 @@ import CLinux
 import Glibc
 import LinuxSystem
 
-/// One process for good: a pid may be used again, a pid with a start time not.
-struct ProcessKey: Hashable {
-    let pid: pid_t
-    /// Clock ticks since boot.
-    let startTime: UInt64
-}
-
-/// A process by its two numbers: on this host, where it is read, and inside its sandbox, where it keeps its number for life.
-///
-/// The inner number names the backing file, on every host. Where it is used again, by a later process, the file is too:
-/// all that is present of a new process is read, and a cut drops what is not.
-package struct FlushedProcess: Hashable, Sendable {
-    package let hostPid: pid_t
-    package let inner: pid_t
-
-    /// Names a process.
-    package init(hostPid: pid_t, inner: pid_t) {
-        self.hostPid = hostPid
-        self.inner = inner
-    }
-}
-
 /// Pages on their way to the replicas, encoded against what they hold.
 package struct MemoryFrame: Sendable {
     /// The process's number inside its sandbox.
@@ -191,7 +169,7 @@ package final class MemoryFlush {
     /// the program may flush. `emit` gets each frame before the next one is made; what it throws ends the round, uncommitted.
     package func round(
         _ kind: Kind,
-        processes: [FlushedProcess],
+        processes: ProcessList,
         epoch: UInt64,
         replicated: UInt64,
         limit: RoundLimit = .none,
@@ -238,10 +216,9 @@ package final class MemoryFlush {
     }
 
     /// Finds what was written since the last scan.
-    private func scan(_ kind: Kind, _ processes: [FlushedProcess], _ report: inout FlushReport) throws {
-        tracker.attach(processes.map(\.hostPid))
-        let glance = SharedGlance()
-        let inner = Dictionary(processes.map { ($0.hostPid, $0.inner) }) { first, _ in first }
+    private func scan(_ kind: Kind, _ processes: ProcessList, _ report: inout FlushReport) throws {
+        tracker.attach(processes.all.map(\.hostPid))
+        let inner = Dictionary(processes.all.map { ($0.hostPid, $0.inner) }) { first, _ in first }
         report.processes = tracker.scan(presence: kind.isCut, frozen: kind.isCut)
         report.inner = report.processes.compactMap { inner[$0.pid] }
         let now = clock()
@@ -255,7 +232,7 @@ package final class MemoryFlush {
         // Of processes that ended before they were met here.
         for inner in inherited.keys { unlink(Self.path(of: inner, in: directory)) }
         inherited = [:]
-        report.writtenPages += try shared.take(report.processes, glance, kind)
+        report.writtenPages += try shared.take(report.processes, processes.glance, kind)
         pagesPerSecond = seconds > 0 ? Double(report.writtenPages) / seconds : 0
     }
 

@@ -10,7 +10,7 @@ final class ModifyWatch: Sendable {
     static let host = ModifyWatch()
 
     private struct State {
-        let raw = smi_modify_watch_open()
+        let raw: Int32
         /// Counts looks.
         var position: UInt64 = 0
         /// The look that found an object's latest change.
@@ -19,7 +19,17 @@ final class ModifyWatch: Sendable {
         var lost: UInt64 = 0
     }
 
-    private let state = Mutex(State())
+    private let state: Mutex<State>
+    /// Changes are told of that a program makes through the descriptor which memfd_create(2) gave it.
+    ///
+    /// Since Linux 6.14 they are not: only objects that were opened by name have events (fsnotify).
+    let hearsCreators: Bool
+
+    private init() {
+        let raw = smi_modify_watch_open()
+        hearsCreators = raw >= 0 && smi_modify_watch_hears_creators(raw) == 1
+        state = Mutex(State(raw: raw))
+    }
 
     /// One object under watch, until this is let go.
     ///

@@ -19,7 +19,7 @@ final class SharedFlush {
         let number: Int32
         let store: PageStore
         var heat = PageHeat()
-        var watch = SharedWatch()
+        var watch: SharedWatch
         /// Known to be written, and not in the backing file yet.
         var pending: [Range<UInt64>] = []
         /// Written since heat was last told.
@@ -27,13 +27,25 @@ final class SharedFlush {
         var present: [Range<UInt64>] = []
         /// Open during a round.
         var memory: SharedMemory?
+        private let isRestored: Bool
+
+        init(number: Int32, store: PageStore, isRestored: Bool) {
+            (self.number, self.store, self.isRestored) = (number, store, isRestored)
+            watch = SharedWatch(isRestored: isRestored)
+        }
+
+        /// Lets go of the object: the next round looks at all of it.
+        mutating func rest() {
+            memory = nil
+            watch = SharedWatch(isRestored: isRestored)
+        }
     }
 
     private let directory: String
     private var flows: [SharedObject: Flow] = [:]
     /// What the last flush with a scan has given.
     private var known: [SharedFlushed] = []
-    /// Backing files of an earlier owner, until their objects are met.
+    /// Backing files of an earlier owner, until their objects are met: those were made by the restore.
     private var inherited: [SharedObject: (number: Int32, store: PageStore)] = [:]
     private var nextNumber = SharedNumber.first
     /// Objects that the latest round compared whole.
@@ -115,10 +127,12 @@ final class SharedFlush {
     }
 
     private func makeFlow(_ object: SharedObject) throws -> Flow {
-        if let (number, store) = inherited.removeValue(forKey: object) { return Flow(number: number, store: store) }
+        if let (number, store) = inherited.removeValue(forKey: object) {
+            return Flow(number: number, store: store, isRestored: true)
+        }
         defer { nextNumber += 1 }
         let path = MemoryFlush.path(of: nextNumber, in: directory)
-        return Flow(number: nextNumber, store: try PageStore.create(at: path))
+        return Flow(number: nextNumber, store: try PageStore.create(at: path), isRestored: false)
     }
 
     /// Brings pending pages into the backing files, and out as frames.
@@ -166,7 +180,7 @@ final class SharedFlush {
 
     /// Lets go of every object until the next round: a watched one cannot go.
     func rest() {
-        for object in flows.keys { flows[object]?.watch = SharedWatch() }
+        for object in flows.keys { flows[object]?.rest() }
     }
 
     /// After a round that failed midway: the files are at the last epoch, and everything is looked at again.
@@ -174,8 +188,7 @@ final class SharedFlush {
         for object in flows.keys {
             try flows[object]?.store.rollback()
             flows[object]?.pending = []
-            flows[object]?.memory = nil
-            flows[object]?.watch = SharedWatch()
+            flows[object]?.rest()
         }
     }
 }

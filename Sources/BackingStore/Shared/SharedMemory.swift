@@ -38,6 +38,9 @@ struct SharedMemory {
         return text.hasPrefix("/memfd:") ? String(text.dropFirst(7)) : text
     }
 
+    /// It has no descriptor in any program: those who open it nevertheless do so by name.
+    var isAnonymous: Bool { name == "/dev/zero" }
+
     /// Watches it for changes that are not made through mappings.
     func watched() -> ModifyWatch.Mark? { ModifyWatch.host.mark(file.raw) }
 

@@ -1,7 +1,7 @@
 import CLinux
 import Glibc
 
-/// The moment at which a round begins, before it looks at any process.
+/// The moment at which a round begins, before its processes are listed and looked at.
 struct SharedGlance {
     /// Where the watches were: what happens from here on is found later.
     let forks = ForkWatch.host.look()
@@ -12,7 +12,8 @@ struct SharedGlance {
 /// Whether what changed in an object of shared memory since the last round is known page by page.
 ///
 /// Writes through mappings that stay are tracked. Everything else is noticed, and the object is then compared whole:
-/// - write(2), fallocate(2), ftruncate(2): `ModifyWatch` tells of them;
+/// - write(2), fallocate(2), ftruncate(2): `ModifyWatch` tells of them, or, where it does not hear them, the times that
+///   they change, as writes through mappings do too;
 /// - mmap(2) and shmat(2) change the access time, so that a mapping that came and went is noticed;
 /// - a mapping that is gone, or is new, is seen in the lists of mappings;
 /// - a child inherits mappings and may end before it is seen: `ForkWatch` tells of it.
@@ -28,10 +29,18 @@ struct SharedWatch {
         let glance: SharedGlance
     }
 
+    private let isHeard: Bool
     private var mark: ModifyWatch.Mark?
     private var isSegment = false
     private var last: Seen?
     private var compareAgain: Int64 = .min
+
+    /// Watches an object.
+    ///
+    /// `isRestored`: every descriptor of it was opened by name, as a restore does it with the memfds that were filled before.
+    init(isRestored: Bool) {
+        isHeard = isRestored || ModifyWatch.host.hearsCreators
+    }
 
     /// Takes in a round, and gives the pages of the object written since the last one; nil where that is not known.
     mutating func written(
@@ -42,7 +51,7 @@ struct SharedWatch {
     ) -> [Range<UInt64>]? {
         // Nothing but mappings leads to a segment.
         isSegment = sighting.object.kind == .segment
-        if mark == nil, !isSegment { mark = memory.watched() }
+        if mark == nil, !isSegment, isHeard || memory.isAnonymous { mark = memory.watched() }
         let seen = Seen(state: memory.state, uses: Set(sighting.uses), glance: glance)
         defer { last = seen }
         guard let pages = Self.tracked(seen.uses, written), let last, isOnlyMapped(since: last, until: seen, pages)
@@ -74,9 +83,13 @@ struct SharedWatch {
             !ForkWatch.host.hasForked(Set(last.uses.map(\.process.pid)), since: last.glance.forks)
         else { return false }
         if let mark, ModifyWatch.host.isModified(mark, since: last.glance.changes) { return false }
-        // Something has changed it: a mapping that is tracked, or what nobody watches.
         let isChanged = (old.modified, old.changed) != (new.modified, new.changed)
-        return !isChanged || !pages.isEmpty && (mark != nil || isSegment)
+        guard mark != nil || isSegment else {
+            // What changes the times is not known; what does so within a tick does not even change them.
+            return !isChanged && max(old.modified, old.changed) < last.glance.realtime - Self.tick
+        }
+        // Something has changed it: a mapping that is tracked, or what nobody watches.
+        return !isChanged || !pages.isEmpty
     }
 
     /// Forgets what was seen: the next round is not built upon this one.

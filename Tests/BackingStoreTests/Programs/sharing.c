@@ -24,6 +24,8 @@
 static char *anonymous, *first, *second, *segment;
 static int mapped, unmapped, segment_id;
 static uint64_t counter;
+static pid_t lingering;
+static int letting_go[2];
 
 // A new word at two places of a page, the last one of it too.
 static void touch(char *start, size_t page) {
@@ -52,6 +54,45 @@ static void in_child(size_t page, int again) {
     waitpid(child, NULL, 0);
 }
 
+// A child that writes when it is told to, and is gone.
+static void linger(size_t page) {
+    if (pipe2(letting_go, O_CLOEXEC) != 0)
+        abort();
+    lingering = fork();
+    if (lingering == 0) {
+        char go;
+        if (read(letting_go[0], &go, 1) == 1)
+            touch(anonymous, page);
+        _exit(0);
+    }
+}
+
+static void release(void) {
+    if (write(letting_go[1], ".", 1) != 1)
+        abort();
+    waitpid(lingering, NULL, 0);
+    close(letting_go[0]);
+    close(letting_go[1]);
+}
+
+// From now on through a descriptor that was opened by name, as that of a restored program.
+static void reopen(int *fd) {
+    char path[64];
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", *fd);
+    int again = open(path, O_RDWR | O_CLOEXEC);
+    if (again < 0)
+        abort();
+    close(*fd);
+    *fd = again;
+}
+
+static void write_page(int fd, size_t page) {
+    char bytes[PAGE];
+    memset(bytes, (int)++counter, sizeof(bytes));
+    if (pwrite(fd, bytes, sizeof(bytes), (off_t)(page * PAGE)) < 0)
+        abort();
+}
+
 static void passing_mapping(size_t page) {
     char *passing = map(mapped, SIZE);
     touch(passing, page);
@@ -65,7 +106,6 @@ static void passing_segment(size_t page) {
 }
 
 static void run(const char *command, size_t page) {
-    char bytes[PAGE];
     if (!strcmp(command, "anonymous"))
         touch(anonymous, page);
     else if (!strcmp(command, "first"))
@@ -74,14 +114,20 @@ static void run(const char *command, size_t page) {
         touch(second, page);
     else if (!strcmp(command, "segment"))
         touch(segment, page);
-    else if (!strcmp(command, "write")) {
-        memset(bytes, (int)++counter, sizeof(bytes));
-        if (pwrite(unmapped, bytes, sizeof(bytes), (off_t)(page * PAGE)) < 0)
-            abort();
-    } else if (!strcmp(command, "write-mapped")) {
-        memset(bytes, (int)++counter, sizeof(bytes));
-        if (pwrite(mapped, bytes, sizeof(bytes), (off_t)(page * PAGE)) < 0)
-            abort();
+    else if (!strcmp(command, "write"))
+        write_page(unmapped, page);
+    else if (!strcmp(command, "write-mapped"))
+        write_page(mapped, page);
+    else if (!strcmp(command, "beside")) {
+        touch(first, PAGES - 1 - page);
+        write_page(mapped, page);
+    } else if (!strcmp(command, "linger"))
+        linger(page);
+    else if (!strcmp(command, "release"))
+        release();
+    else if (!strcmp(command, "reopen")) {
+        reopen(&mapped);
+        reopen(&unmapped);
     } else if (!strcmp(command, "punch"))
         fallocate(mapped, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(page * PAGE), PAGE);
     else if (!strcmp(command, "truncate")) {
