@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
+#include <sys/shm.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -89,12 +90,20 @@ EXPORTED int memfd_create(const char *name, unsigned flags) {
     return fd;
 }
 
+// CRIU makes System V segments with this when it restores (segments.c).
+EXPORTED int shmget(key_t key, size_t size, int flags) {
+    return (int)with_errno(preload_get_segment(key, size, flags));
+}
+
 // CRIU opens a process's smaps with this, and its images.
 EXPORTED int openat64(int directory, const char *path, int flags, ...) {
     va_list arguments;
     va_start(arguments, flags);
     long mode = va_arg(arguments, int);
     va_end(arguments);
+    int joined = preload_join_segments(directory, path);
+    if (joined != 0)
+        return (int)with_errno(joined);
     preload_fill_shared(directory, path);
     int fd = preload_open_smaps(directory, path);
     if (fd < 0)

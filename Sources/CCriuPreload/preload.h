@@ -41,3 +41,13 @@ int preload_is_carried_shared(int fd, int whence);
 // pages, the filled one takes the place of CRIU's.
 void preload_note_memfd(int fd);
 void preload_fill_shared(int images, const char *image);
+// From the images directory up to the root of the agent's file system, whatever root this process has.
+#define PRELOAD_UP "../../../../../../../../../../../../../../../.."
+// Reads a small file that is opened with these; the caller frees it. NULL where there is none.
+char *preload_read_list(int directory, const char *path);
+
+// segments.c: before CRIU reads the first image of an IPC namespace: its root task moves into the one that the agent
+// has filled; 0, or -errno. And what shmget(2) gives: one of the segments there, or a new one; its identifier, or
+// -errno.
+int preload_join_segments(int images, const char *image);
+long preload_get_segment(int key, size_t size, int flags);

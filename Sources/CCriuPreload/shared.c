@@ -21,10 +21,8 @@
 #include <unistd.h>
 
 #define IMAGE "pagemap-shmem-%lu.img"
-#define UP "../../../../../../../../../../../../../../../.."
 
-// Reads a small file that is opened with these; the caller frees it. NULL where there is none.
-static char *read_list(int directory, const char *path) {
+char *preload_read_list(int directory, const char *path) {
     int fd = (int)preload_syscall(SYS_openat, directory, (long)path, O_RDONLY | O_CLOEXEC, 0, 0, 0);
     struct stat status;
     char *text = NULL;
@@ -54,7 +52,7 @@ int preload_is_carried_shared(int fd, int whence) {
     if (whence != SEEK_DATA || directory == NULL || *directory == 0 || fstat(fd, &status) != 0)
         return 0;
     snprintf(path, sizeof(path), "%s/shared", directory);
-    char *list = read_list(AT_FDCWD, path);
+    char *list = preload_read_list(AT_FDCWD, path);
     unsigned device[2];
     int carried = 0;
     if (list != NULL && sscanf(list, "device %u %u", &device[0], &device[1]) == 2 &&
@@ -80,11 +78,11 @@ void preload_note_memfd(int fd) {
 static void replace(int images, const char *line, unsigned long inode) {
     unsigned long listed, filled;
     int pid, number;
-    char path[sizeof(UP) + 64];
+    char path[sizeof(PRELOAD_UP) + 64];
     struct stat mine, theirs;
     if (sscanf(line, "%lu %lu %d %d", &listed, &filled, &pid, &number) != 4 || listed != inode)
         return;
-    snprintf(path, sizeof(path), UP "/proc/%d/fd/%d", pid, number);
+    snprintf(path, sizeof(path), PRELOAD_UP "/proc/%d/fd/%d", pid, number);
     int fd = (int)preload_syscall(SYS_openat, images, (long)path, O_RDWR | O_CLOEXEC, 0, 0, 0);
     if (fd < 0)
         return;
@@ -103,7 +101,7 @@ void preload_fill_shared(int images, const char *image) {
     unsigned long inode;
     if (latest < 0 || sscanf(image, IMAGE, &inode) != 1)
         return;
-    char *list = read_list(images, "filled");
+    char *list = preload_read_list(images, "filled");
     for (char *line = list; line != NULL && *line != 0; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL)
         replace(images, line, inode);
     free(list);

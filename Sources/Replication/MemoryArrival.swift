@@ -104,6 +104,9 @@ package final class MemoryArrival: Sendable {
         replica.fills?.filled(replica.shared, epoch: replica.epoch) ?? []
     }
 
+    /// The IPC namespace with the segments among these; nil where there are none.
+    package var segmentSpace: Descriptor? { replica.fills?.segmentSpace }
+
     /// Hands out the shared memory that is not ready, and belongs into CRIU's images: the object, its pages, and how to
     /// read one.
     ///
@@ -191,7 +194,9 @@ package final class MemoryArrival: Sendable {
     /// once the pages are in.
     package func handOver() -> (stores: [Int32: PageStore], shared: [Int32: SharedObject], epoch: UInt64) {
         var objects = replica.shared.mapValues(\.object).filter { $0.value.kind == .segment }
-        for filled in filled { objects[filled.number] = SharedObject(kind: .file, inode: filled.inode) }
+        for filled in filled where filled.original.kind == .file {
+            objects[filled.number] = SharedObject(kind: .file, inode: filled.inode)
+        }
         replica.keepFilled(false)
         return (replica.stores, objects, replica.epoch)
     }

@@ -224,8 +224,7 @@ package final class MemoryReplica: @unchecked Sendable {
     private func fill() {
         // In the midst of a round the files hold what may yet be rolled back.
         guard let fills, round == nil else { return }
-        let shapes = shared.filter { $0.value.object.kind == .file }
-        fills.fill(shapes, from: stores, epoch: epoch)
+        fills.fill(shared, from: stores, epoch: epoch)
     }
 
     /// Forgets a round that has not come to its end.

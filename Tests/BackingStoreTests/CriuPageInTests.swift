@@ -192,7 +192,7 @@ struct CriuPageInTests {
         fills.fill(shapes, from: flush.stores, epoch: 1)
         let filled = fills.filled(shapes, epoch: 1)
         try #require(filled.count == 3)
-        let lines = filled.map { "\($0.original) \($0.inode) \(getpid()) \($0.descriptor.raw)\n" }
+        let lines = filled.map { "\($0.original.inode) \($0.inode) \(getpid()) \($0.descriptor.raw)\n" }
         try FileContents.replace(images + "/filled", with: Array(lines.joined().utf8))
         let restored = try TestPrograms.run(
             TestCriu.arguments(["restore", "-d", "-o", "restore.log"] + options, preload: preload)

@@ -235,7 +235,7 @@ struct SharedTrackingTests {
             fills.fill(shapes, from: [5: store], epoch: epoch)
             #expect(fills.filled(shapes, epoch: epoch + 1).isEmpty)
             let filled = try #require(fills.filled(shapes, epoch: epoch).first)
-            #expect(filled.original == 4711)
+            #expect(filled.original.inode == 4711)
             let path = "/proc/self/fd/\(filled.descriptor.raw)"
             #expect(SharedMemory.name(of: path) == "some")
             let found = SharedObject(kind: .file, inode: filled.inode)
@@ -251,5 +251,40 @@ struct SharedTrackingTests {
                 }
             }
         }
+    }
+
+    @Test("Segments are filled in a namespace of their own, with number and key, and leave it when they are gone")
+    func segments() throws {
+        let scratch = try ScratchDirectory()
+        let store = try PageStore.create(at: scratch.file("1.shared"))
+        for page in UInt64(0)..<5 { try store.put(page, [UInt8](repeating: 7, count: 4096)) }
+        try store.commit(epoch: 1)
+        let object = SharedObject(kind: .segment, inode: 3 * 32768 + 2)
+        let shapes: [Int32: SharedShape] = [
+            5: SharedShape(object: object, size: 5 * 4096 - 9, name: "/SYSV00534d49")
+        ]
+        let fills = SharedFills()
+        fills.fill(shapes, from: [5: store], epoch: 1)
+        let filled = try #require(fills.filled(shapes, epoch: 1).first)
+        #expect(filled.original == shapes[5]?.object && filled.size == 5 * 4096 - 9)
+        #expect(filled.inode == filled.original.inode)
+        var bytes = [UInt8](repeating: 0, count: 5 * 4096)
+        #expect(pread(filled.descriptor.raw, &bytes, bytes.count, 0) == 5 * 4096 - 9)
+        #expect(bytes.dropLast(9).allSatisfy { $0 == 7 })
+        let space = try #require(fills.segmentSpace)
+        let key: Int32 = 0x534d49
+        let id = Int32(filled.original.inode)
+        #expect(smi_segments_add(space.raw, 4, key, 4096) == -EEXIST)
+        // An epoch that it was not filled with cannot be restored from it.
+        #expect(fills.filled(shapes, epoch: 2).isEmpty)
+        fills.fill([:], from: [5: store], epoch: 2)
+        #expect(smi_segments_remove(space.raw, id) == -EINVAL)
+        // One of this size cannot become one of that.
+        fills.fill(shapes, from: [5: store], epoch: 1)
+        let larger = shapes.mapValues { SharedShape(object: $0.object, size: 8 * 4096, name: $0.name) }
+        #expect(fills.filled(larger, epoch: 1).isEmpty)
+        fills.fill(larger, from: [5: store], epoch: 1)
+        #expect(fills.filled(larger, epoch: 1).first?.size == 8 * 4096)
+        #expect(fills.filled([:], epoch: 1).isEmpty)
     }
 }

@@ -45,7 +45,7 @@ struct SharedReplicaTests {
     /// The first byte of each page of what a restore would take.
     private func filled(_ replica: MemoryReplica) throws -> [UInt8] {
         let filled = try #require(replica.fills?.filled(replica.shared, epoch: replica.epoch).first)
-        #expect(filled.number == Self.number && filled.original == 815)
+        #expect(filled.number == Self.number && filled.original.inode == 815)
         return try (0..<20).map { page in
             var byte: UInt8 = 0
             try syscall("pread") { pread(filled.descriptor.raw, &byte, 1, off_t(page * 4096)) }

@@ -3,21 +3,24 @@ import Glibc
 import LinuxSystem
 import Synchronization
 
-/// memfds on the host that will restore an SMI, each with what a backing file of shared memory holds: filled before the
-/// freeze, so that in it only what changed last has to be written.
+/// memfds and System V segments on the host that will restore an SMI, each with what a backing file of shared memory
+/// holds: filled before the freeze, so that in it only what changed last has to be written.
 package final class SharedFills: Sendable {
     /// One object that is ready.
     package struct Filled: Sendable {
         /// The number of its backing file.
         package let number: Int32
-        /// The inode it had where it was dumped.
-        package let original: UInt64
-        /// The memfd that takes its place, and its inode.
+        /// What it was where it was dumped.
+        package let original: SharedObject
+        /// The memfd, or segment, that takes its place, and its inode.
         package let descriptor: Descriptor
         package let inode: UInt64
+        /// Bytes.
+        package let size: UInt64
     }
 
-    private struct Fill {
+    fileprivate struct Fill {
+        let object: SharedObject
         let descriptor: Descriptor
         let inode: UInt64
         let name: String
@@ -29,7 +32,12 @@ package final class SharedFills: Sendable {
     /// Pages written at a time.
     private static let batch = 64
 
-    private let fills = Mutex<[Int32: Fill]>([:])
+    fileprivate struct State {
+        var fills: [Int32: Fill] = [:]
+        var segments = SegmentSpace()
+    }
+
+    private let state = Mutex(State())
 
     /// Nothing is filled yet.
     package init() {}
@@ -38,47 +46,54 @@ package final class SharedFills: Sendable {
     ///
     /// Blocks. The backing files have no pending changes.
     package func fill(_ shapes: [Int32: SharedShape], from stores: [Int32: PageStore], epoch: UInt64) {
-        fills.withLock { fills in
-            fills = fills.filter { shapes[$0.key] != nil }
+        state.withLock { state in
+            for (number, fill) in state.fills where !Self.serves(fill, shapes[number]) { state.give(up: number) }
             for (number, shape) in shapes {
                 guard let store = stores[number] else { continue }
                 do {
-                    var fill = try fills[number].flatMap { $0.name == shape.name ? $0 : nil } ?? Self.make(shape)
-                    fills[number] = nil
+                    var fill = try state.fills[number] ?? state.make(shape)
+                    state.fills[number] = fill
                     try Self.update(&fill, shape, store)
                     fill.epoch = epoch
-                    fills[number] = fill
+                    state.fills[number] = fill
                 } catch {
-                    fills[number] = nil
+                    state.give(up: number)
                 }
             }
         }
     }
 
+    /// Whether what is there can become this object.
+    private static func serves(_ fill: Fill, _ shape: SharedShape?) -> Bool {
+        guard let shape, fill.name == shape.name, fill.object.kind == shape.object.kind else { return false }
+        // A segment has its number and its size for life.
+        return shape.object.kind == .file || (fill.object == shape.object && fill.size == shape.size)
+    }
+
     /// The objects among these that hold an epoch whole.
     package func filled(_ shapes: [Int32: SharedShape], epoch: UInt64) -> [Filled] {
-        fills.withLock { fills in
-            shapes.compactMap { number, shape in
-                guard let fill = fills[number], fill.epoch == epoch, fill.size == shape.size else { return nil }
+        state.withLock { state in
+            let ready = shapes.compactMap { number, shape -> Filled? in
+                guard let fill = state.fills[number], fill.epoch == epoch, Self.serves(fill, shape),
+                    fill.size == shape.size
+                else { return nil }
                 return Filled(
                     number: number,
-                    original: shape.object.inode,
+                    original: shape.object,
                     descriptor: fill.descriptor,
-                    inode: fill.inode
+                    inode: fill.inode,
+                    size: fill.size
                 )
             }
+            // The namespace is taken over whole: with a segment in it that is not wanted it cannot be.
+            let segments = state.fills.filter { $0.value.object.kind == .segment }
+            return segments.keys.allSatisfy { number in ready.contains { $0.number == number } }
+                ? ready : ready.filter { $0.original.kind == .file }
         }
     }
 
-    private static func make(_ shape: SharedShape) throws(SyscallError) -> Fill {
-        let raw = smi_shared_create(shape.name, shape.size, 1)
-        guard raw >= 0 else { throw SyscallError("memfd_create", code: -raw, subject: shape.name) }
-        let descriptor = Descriptor(owning: raw)
-        var state = smi_shared_state()
-        let result = smi_shared_look(raw, &state)
-        guard result == 0 else { throw SyscallError("fstat", code: -result, subject: shape.name) }
-        return Fill(descriptor: descriptor, inode: state.inode, name: shape.name, size: shape.size)
-    }
+    /// The IPC namespace that the segments are in; nil where there are none.
+    package var segmentSpace: Descriptor? { state.withLock { $0.segments.namespace } }
 
     private static func update(_ fill: inout Fill, _ shape: SharedShape, _ store: PageStore) throws {
         let file = fill.descriptor.raw
@@ -134,6 +149,38 @@ package final class SharedFills: Sendable {
             for gone in subtract(held, from: [span]) {
                 try syscall("fallocate") { smi_shared_drop(file, gone.lowerBound, gone.upperBound) }
             }
+        }
+    }
+}
+
+extension SharedFills.State {
+    fileprivate mutating func make(_ shape: SharedShape) throws(SyscallError) -> SharedFills.Fill {
+        let descriptor: Descriptor
+        switch shape.object.kind {
+        case .file:
+            let raw = smi_shared_create(shape.name, shape.size, 1)
+            guard raw >= 0 else { throw SyscallError("memfd_create", code: -raw, subject: shape.name) }
+            descriptor = Descriptor(owning: raw)
+        case .segment:
+            descriptor = try segments.add(shape)
+        }
+        var state = smi_shared_state()
+        let result = smi_shared_look(descriptor.raw, &state)
+        guard result == 0 else { throw SyscallError("fstat", code: -result, subject: shape.name) }
+        return SharedFills.Fill(
+            object: shape.object,
+            descriptor: descriptor,
+            inode: state.inode,
+            name: shape.name,
+            size: shape.size
+        )
+    }
+
+    fileprivate mutating func give(up number: Int32) {
+        guard let fill = fills.removeValue(forKey: number), fill.object.kind == .segment else { return }
+        if !segments.remove(fill.object) {
+            fills = fills.filter { $0.value.object.kind == .file }
+            segments = SegmentSpace()
         }
     }
 }

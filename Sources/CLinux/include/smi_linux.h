@@ -10,6 +10,7 @@
 #include "smi_pagemap.h"
 #include "smi_pty.h"
 #include "smi_sandbox.h"
+#include "smi_segments.h"
 #include "smi_shared.h"
 #include "smi_spawn.h"
 #include "smi_subreaper.h"

@@ -3,24 +3,34 @@ import Isolation
 import LinuxSystem
 import Replication
 
-/// Makes the shared memory of a replica ready for CRIU (Sources/CCriuPreload/shared.c).
+/// Makes the shared memory of a replica ready for CRIU (Sources/CCriuPreload/shared.c and segments.c).
 enum SharedRestore {
     /// Says in the images which objects CRIU finds filled, and puts the pages of the others there.
     ///
     /// Blocks.
     static func prepare(_ arrival: MemoryArrival, images: String) throws {
-        var list = ""
-        for filled in arrival.filled {
-            list += "\(filled.original) \(filled.inode) \(getpid()) \(filled.descriptor.raw)\n"
+        let memfds = arrival.filled.filter { $0.original.kind == .file }.map {
+            "\($0.original.inode) \($0.inode) \(getpid()) \($0.descriptor.raw)"
         }
-        // An earlier daemon's list is of descriptors that are gone.
-        if list.isEmpty {
-            unlink(images + "/filled")
-        } else {
-            try FileContents.replace(images + "/filled", with: Array(list.utf8))
+        try put(memfds, images + "/filled")
+        var segments = arrival.filled.filter { $0.original.kind == .segment }.map {
+            "\($0.original.inode) \($0.size)"
         }
+        if !segments.isEmpty, let space = arrival.segmentSpace {
+            segments.insert("namespace \(getpid()) \(space.raw)", at: 0)
+        }
+        try put(segments, images + "/segments")
         try arrival.addShared { object, pages, read in
             try CriuPageImages.add(pages, ofShared: object.inode, images: images, read: read)
+        }
+    }
+
+    /// An earlier daemon's list is of descriptors that are gone.
+    private static func put(_ lines: [String], _ path: String) throws {
+        if lines.isEmpty {
+            unlink(path)
+        } else {
+            try FileContents.replace(path, with: Array((lines.joined(separator: "\n") + "\n").utf8))
         }
     }
 }

@@ -20,6 +20,9 @@
 #define WORKERS 3
 #define KINDS 4
 
+#define KEY 0x534d49
+#define DOOMED 20001 // words; not whole pages
+
 enum kind { ANONYMOUS, MAPPED, WRITTEN, SEGMENT };
 
 struct counters {
@@ -136,6 +139,24 @@ static void *share(int fd, size_t size) {
     return start;
 }
 
+// A segment that goes with the last process that has it: the kernel takes its key away.
+static const uint64_t *make_doomed(void) {
+    int id = shmget(KEY + 1, DOOMED * sizeof(uint64_t), IPC_CREAT | 0600);
+    uint64_t *words = shmat(id, NULL, 0);
+    if (words == (void *)-1 || shmctl(id, IPC_RMID, NULL) != 0)
+        exit(1);
+    for (uint64_t i = 0; i < DOOMED; i++)
+        words[i] = i * 0x9e3779b97f4a7c15ull;
+    return words;
+}
+
+static int is_right(const uint64_t *words) {
+    for (uint64_t i = 0; i < DOOMED; i++)
+        if (words[i] != i * 0x9e3779b97f4a7c15ull)
+            return 0;
+    return 1;
+}
+
 int main(int argc, char **argv) {
     if (argc != 3)
         return 2;
@@ -151,16 +172,19 @@ int main(int argc, char **argv) {
     if (ftruncate(mapped, (off_t)size) != 0 || ftruncate(written, (off_t)size) != 0)
         return 1;
     starts[MAPPED] = share(mapped, size);
-    segment = shmget(IPC_PRIVATE, size, IPC_CREAT | 0600);
+    segment = shmget(KEY, size, IPC_CREAT | 0600);
     starts[SEGMENT] = shmat(segment, NULL, 0);
     if (starts[SEGMENT] == (void *)-1)
         return 1;
+    const uint64_t *doomed = make_doomed();
     for (unsigned me = 0; me < WORKERS; me++)
         if (fork() == 0)
             work(me);
     char fresh[256];
     snprintf(fresh, sizeof(fresh), "%s.new", argv[2]);
     for (;;) {
+        if (!is_right(doomed))
+            atomic_fetch_add(&counters->errors, 1);
         FILE *file = fopen(fresh, "we");
         if (file != NULL) {
             fprintf(file, "%lu %lu\n", atomic_load(&counters->steps), atomic_load(&counters->errors));
