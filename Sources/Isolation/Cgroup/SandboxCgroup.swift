@@ -63,11 +63,13 @@ package struct SandboxCgroup: Sendable {
 
     /// Limits the processor time to so many processors' (1.5 is one and a half).
     package func setProcessors(_ cpus: Double) throws {
+        // The kernel takes no quota below 1 ms: less than 1 % is a longer period.
         let quota = max(1000, Int(cpus * 100_000))
+        let period = min(max(100_000, Int(1000 / max(cpus, 0.001))), 1_000_000)
         try set(
             "cpu",
-            legacy: [("cpu.cfs_period_us", "100000"), ("cpu.cfs_quota_us", "\(quota)")],
-            [("cpu.max", "\(quota) 100000")]
+            legacy: [("cpu.cfs_period_us", "\(period)"), ("cpu.cfs_quota_us", "\(quota)")],
+            [("cpu.max", "\(quota) \(period)")]
         )
     }
 

@@ -54,7 +54,7 @@ extension SandboxHost {
                 guard let share, let before else { return try cgroup.setProcessors(spec.limits.cpus) }
                 let passed = start.duration(to: .now) / .seconds(1)
                 let taken = (cgroup.processorTime - before) / passed
-                try cgroup.setProcessors(min(spec.limits.cpus, max(taken, 0.01) * share))
+                try cgroup.setProcessors(min(spec.limits.cpus, max(taken, 0.001) * share))
             }
         }
     }
