@@ -6,9 +6,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
+#include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/shm.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -37,7 +39,7 @@ EXPORTED int prlimit64(pid_t pid, enum __rlimit_resource resource, const struct 
     return (int)with_errno(prlimit_or_proc(pid, (unsigned)resource, wanted, (struct rlimit *)limit));
 }
 
-// CRIU's later sources read them with syscall(__NR_prlimit64).
+// CRIU's later sources read them with syscall(__NR_prlimit64). Tasks are made with syscall(__NR_clone3).
 EXPORTED long syscall(long number, ...) {
     va_list arguments;
     va_start(arguments, number);
@@ -50,6 +52,8 @@ EXPORTED long syscall(long number, ...) {
     va_end(arguments);
     if (number == SYS_prlimit64)
         return with_errno(prlimit_or_proc((pid_t)a, (unsigned)b, (const void *)c, (struct rlimit *)d));
+    if (number == SYS_clone3)
+        return with_errno(preload_clone((const void *)a, (size_t)b));
     return with_errno(preload_syscall(number, a, b, c, d, e, f));
 }
 
@@ -108,9 +112,37 @@ EXPORTED int openat64(int directory, const char *path, int flags, ...) {
     int fd = preload_open_smaps(directory, path);
     if (fd < 0)
         fd = (int)with_errno(preload_syscall(SYS_openat, directory, (long)path, flags, mode, 0, 0));
-    if (fd >= 0 && (flags & O_ACCMODE) == O_RDONLY)
+    if (fd >= 0 && (flags & O_ACCMODE) == O_RDONLY) {
         preload_note_image(path, fd);
+        preload_begin_inheriting(directory, path);
+    }
     return fd;
+}
+
+// CRIU waits for its request with this (inherit.c).
+EXPORTED ssize_t recv(int fd, void *buffer, size_t size, int flags) {
+    preload_await_request(fd, flags);
+    return with_errno(preload_syscall(SYS_recvfrom, fd, (long)buffer, (long)size, flags, 0, 0));
+}
+
+// CRIU makes the mappings of restored tasks with these two.
+EXPORTED void *mmap64(void *start, size_t length, int prot, int flags, int fd, off64_t offset) {
+    long result = preload_syscall(SYS_mmap, (long)start, (long)length, prot, flags, fd, offset);
+    preload_note_reservation(result, length, prot, flags);
+    if (result >= 0)
+        result = preload_inherit_mapping(result, length, prot, flags);
+    return (void *)with_errno(result);
+}
+
+EXPORTED void *mremap(void *start, size_t length, size_t wanted, int flags, ...) {
+    va_list arguments;
+    va_start(arguments, flags);
+    long place = flags & MREMAP_FIXED ? (long)va_arg(arguments, void *) : 0;
+    va_end(arguments);
+    long result = preload_syscall(SYS_mremap, (long)start, (long)length, (long)wanted, flags, place, 0);
+    if (result >= 0 && flags & MREMAP_FIXED)
+        result = preload_inherit_moved(result, wanted);
+    return (void *)with_errno(result);
 }
 
 // A restored zombie ends with this (zombies.c); nothing of CRIU's waits for the end of such a process.

@@ -51,3 +51,15 @@ char *preload_read_list(int directory, const char *path);
 // -errno.
 int preload_join_segments(int images, const char *image);
 long preload_get_segment(int key, size_t size, int flags);
+
+// inherit.c: before CRIU receives its request: carries out what the agent orders meanwhile.
+void preload_await_request(int fd, int flags);
+// CRIU opens an image: that of a task's pages begins the making of its mappings.
+void preload_begin_inheriting(int images, const char *image);
+// CRIU makes a task: the new process's number, 0 in it, or -errno.
+long preload_clone(const void *arguments, size_t size);
+// CRIU has mapped memory: it may be what the task's mappings will be made in.
+void preload_note_reservation(long start, size_t length, int prot, int flags);
+// CRIU has made a mapping, or moved one that the task has from its parent: its start, or -errno where it must not be.
+long preload_inherit_mapping(long start, size_t length, int prot, int flags);
+long preload_inherit_moved(long start, size_t length);

@@ -225,3 +225,13 @@ size_t smi_ps_list(smi_ps *ps, uint64_t first, uint64_t after_epoch, uint64_t *o
     pthread_mutex_unlock(&ps->lock);
     return count;
 }
+
+size_t smi_ps_absent(smi_ps *ps, const uint64_t *pages, size_t count, uint64_t *out) {
+    size_t absent = 0;
+    pthread_mutex_lock(&ps->lock);
+    for (size_t i = 0; i < count; i++)
+        if (!ps_find_cell(&ps->index, pages[i]))
+            out[absent++] = pages[i];
+    pthread_mutex_unlock(&ps->lock);
+    return absent;
+}

@@ -38,6 +38,8 @@ package struct TrackingFigures: Sendable {
 /// The tracking of processes that have been restored.
 final class TrackingOn: Sendable {
     struct State {
+        /// Of processes that inherit memory, and of all.
+        var ofHeirs: Task<Void, Never>?
         var beginning: Task<Void, Never>?
         var adopted: [AdoptedProcess] = []
         var figures = TrackingFigures()
@@ -50,11 +52,24 @@ final class TrackingOn: Sendable {
 
 /// A restored program's writes are tracked from its first instruction on, so that the new owner need not read everything.
 extension MemoryArrival {
+    /// Begins to track the restored processes that inherit memory, while CRIU, which they share it with, is there still.
+    package func beginTrackingHeirs(_ processes: @escaping @Sendable () -> [FlushedProcess]) {
+        let heirs = heirs
+        guard !heirs.isEmpty else { return }
+        let task = Task { [server] in
+            for process in (try? await offload(processes)) ?? [] where heirs.contains(process.inner) {
+                // One that cannot be tracked is read whole later.
+                try? await server.track(process)
+            }
+        }
+        tracking.state.withLock { $0.ofHeirs = task }
+    }
+
     /// Begins to track restored processes that are stopped still, beside whatever else is done.
     package func beginTracking(_ processes: @escaping @Sendable () async throws -> [FlushedProcess]) {
         let task = Task { [server, tracking] in
+            await tracking.state.withLock { $0.ofHeirs }?.value
             for process in (try? await processes()) ?? [] where !tracking.isOver.isSet {
-                // One that cannot be tracked is read whole later.
                 try? await server.track(process)
             }
         }
@@ -65,6 +80,7 @@ extension MemoryArrival {
     package func endBeginning() async {
         tracking.isOver.set()
         await tracking.state.withLock { $0.beginning }?.value
+        replica.inherited?.letGo()
     }
 
     /// Processes whose tracking goes on, for the owner; once all pages are in.

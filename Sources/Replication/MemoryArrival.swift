@@ -16,13 +16,14 @@ package final class MemoryArrival: Sendable {
         case stalled
     }
 
-    private let replica: MemoryReplica
+    let replica: MemoryReplica
     let server: PageServer
     /// Tracking of the restored processes (`MemoryArrival+Tracking.swift`).
     let tracking = TrackingOn()
     private let events: AsyncStream<Event>
     private let happen: AsyncStream<Event>.Continuation
     private let late: LatePages
+    private let sources: [Int32: PageSource]
 
     /// Prepares to serve the pages of a replica; `keeper` keeps faults waiting if this process dies.
     package init(_ replica: MemoryReplica, keeper: PageKeeper?) throws {
@@ -42,6 +43,7 @@ package final class MemoryArrival: Sendable {
             return (pid, source)
         }
         let sourceOf = Dictionary(uniqueKeysWithValues: sources)
+        self.sources = sourceOf
         let (events, out) = AsyncStream<Event>.makeStream()
         self.events = events
         happen = out
@@ -106,6 +108,18 @@ package final class MemoryArrival: Sendable {
 
     /// The IPC namespace with the segments among these; nil where there are none.
     package var segmentSpace: Descriptor? { replica.fills?.segmentSpace }
+
+    /// Private memory that the restored processes can inherit, by process.
+    package var inheritable: [Int32: InheritedSpace] { replica.inherited?.spaces(of: replica.epoch) ?? [:] }
+
+    /// A process will inherit what is filled of some mappings (pages, sorted).
+    package func inherits(_ process: Int32, _ mappings: [Range<UInt64>]) {
+        guard let space = inheritable[process] else { return }
+        sources[process]?.inherited = intersection(space.ranges, mappings)
+    }
+
+    /// The processes that inherit memory.
+    var heirs: Set<Int32> { Set(sources.filter { !$0.value.inherited.isEmpty }.keys) }
 
     /// Hands out the shared memory that is not ready, and belongs into CRIU's images: the object, its pages, and how to
     /// read one.
@@ -187,6 +201,7 @@ package final class MemoryArrival: Sendable {
 
     /// Ends the service, where the restore has failed and its processes are gone.
     package func abandon() {
+        replica.inherited?.letGo()
         server.stop()
     }
 

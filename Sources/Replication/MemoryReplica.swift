@@ -25,6 +25,8 @@ package final class MemoryReplica: @unchecked Sendable {
     private(set) package var shared: [Int32: SharedShape] = [:]
     /// Shared memory that is made ready for a restore, once that is to be expected.
     private(set) package var fills: SharedFills?
+    /// The same of private memory, in the process that restored ones will inherit it from.
+    private(set) package var inherited: InheritedMemory?
     /// Pages whose newest version of the last epoch has not come yet.
     private var late: [Int32: Set<UInt64>] = [:]
     /// Called with late pages that are in their backing file now.
@@ -210,21 +212,31 @@ package final class MemoryReplica: @unchecked Sendable {
         let isSupplied = !late.isEmpty
         late = round.late.mapValues { Set($0.joined()) }
         if late.isEmpty { file.remove() }
-        if !isSupplied { fill() }
+        if !isSupplied { fill(grows: !round.quick) }
         return .whole(epoch: number)
     }
 
-    /// Sets whether shared memory is kept ready for a restore on this host: filled now, and with every epoch.
-    package func keepFilled(_ isKept: Bool) {
-        guard isKept != (fills != nil) else { return }
-        fills = isKept ? SharedFills() : nil
-        fill()
+    /// Sets whether memory is kept ready for a restore on this host: filled now, and with every epoch; private memory in
+    /// the process that the restored ones inherit from.
+    package func keepFilled(_ isKept: Bool, for heirs: (any InheritingProcess)? = nil) {
+        let isAnother = isKept && inherited?.isFor(heirs) == false
+        guard isKept != (fills != nil) || isAnother else { return }
+        if isKept != (fills != nil) { fills = isKept ? SharedFills() : nil }
+        inherited = isKept ? heirs.map { InheritedMemory($0) } : nil
+        fill(grows: true)
     }
 
-    private func fill() {
+    private func fill(grows: Bool) {
         // In the midst of a round the files hold what may yet be rolled back.
-        guard let fills, round == nil else { return }
-        fills.fill(shared, from: stores, epoch: epoch)
+        guard round == nil else { return }
+        fills?.fill(shared, from: stores, epoch: epoch)
+        guard let inherited else { return }
+        var except = imaged
+        for (process, pages) in late {
+            except[process] = normalized(except[process, default: []] + pages.map { $0..<$0 + 1 })
+        }
+        let source = InheritedMemory.Source(stores: stores, hot: hot, except: except)
+        inherited.fill(from: source, epoch: epoch, grows: grows)
     }
 
     /// Forgets a round that has not come to its end.

@@ -157,12 +157,17 @@ final class FakeSandboxes: SandboxHosting {
         world.set(user, on: host, copy)
     }
 
-    func restore(_ user: String, onFrozen: @escaping @Sendable () -> Void) async throws -> SandboxProcess {
+    func inheritance(_ user: String) async -> CriuInheritance? { nil }
+
+    func restore(
+        _ user: String,
+        onFrozen: @escaping @Sendable (@escaping @Sendable () -> [NamespacedPid]) -> Void
+    ) async throws -> SandboxProcess {
         try step("restore")
         var copy = try existing(user)
         copy.state = .frozen
         world.set(user, on: host, copy)
-        onFrozen()
+        onFrozen { [] }
         do {
             try step("restoreEnd")
         } catch {

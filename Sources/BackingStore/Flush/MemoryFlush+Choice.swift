@@ -86,7 +86,7 @@ package func pageCount(_ ranges: [Range<UInt64>]) -> Int {
 }
 
 /// Pages that are in both of two sorted, disjoint lists of ranges.
-func intersection(_ a: [Range<UInt64>], _ b: [Range<UInt64>]) -> [Range<UInt64>] {
+package func intersection(_ a: [Range<UInt64>], _ b: [Range<UInt64>]) -> [Range<UInt64>] {
     var result: [Range<UInt64>] = []
     var (i, j) = (0, 0)
     while i < a.count, j < b.count {

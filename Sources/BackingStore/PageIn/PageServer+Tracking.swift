@@ -96,7 +96,9 @@ extension PageServerLoop {
         guard let space = restored(pid) else {
             throw PageInError(pid: pid, page: nil, cause: "the process is not being served")
         }
+        guard !space.isTracking else { return }
         try space.startTracking(hostPid: hostPid)
+        isUnsettled = true
     }
 
     private func restored(_ pid: pid_t) -> ServedSpace? {

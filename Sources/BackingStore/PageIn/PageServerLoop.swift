@@ -30,7 +30,7 @@ final class PageServerLoop: @unchecked Sendable {
     /// The space whose turn it is to be pushed into.
     private var turn = 0
     /// Something has happened to a space that may have to be reported.
-    private var isUnsettled = false
+    var isUnsettled = false
     /// When a fault was answered last: pushes are short for a while, as the next one waits behind them.
     private var lastFault = ContinuousClock.now - .seconds(1)
     private static let faultsLinger = Duration.milliseconds(2)

@@ -15,6 +15,7 @@ package final class PageSource: Sendable {
     }
     private let late: Mutex<Late>
     private let onWanted: @Sendable (UInt64) -> Void
+    private let inheritance = Mutex<[Range<UInt64>]>([])
 
     /// Pages of a store that holds a whole epoch, without those of `except`; those of `late` will arrive by
     /// ``arrived(_:)``.
@@ -32,6 +33,14 @@ package final class PageSource: Sendable {
         self.except = except
         self.late = Mutex(Late(pages: late))
         self.onWanted = onWanted
+    }
+
+    /// Pages, sorted, that the process inherits as they are in the store; set before it is restored.
+    ///
+    /// Nothing depends on it but who looks whether they are there.
+    package var inherited: [Range<UInt64>] {
+        get { inheritance.withLock { $0 } }
+        set { inheritance.withLock { $0 = newValue } }
     }
 
     /// Says that late pages are in the store now; call ``PageServer/wake()`` afterwards.

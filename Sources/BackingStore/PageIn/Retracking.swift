@@ -104,20 +104,33 @@ package struct AdoptedProcess: Sendable {
 extension ServedSpace {
     /// Has the process's writes tracked from now on: its private mappings are registered for write protection too.
     ///
-    /// The process must be stopped. What is in already counts as written.
+    /// The process must be stopped. What is in already counts as written, but for what it has inherited and not written
+    /// since, which is told by its still being shared with CRIU: CRIU must not have ended.
     func startTracking(hostPid: pid_t) throws {
         let mode = Int32(SMI_UFFD_MISSING.rawValue | SMI_UFFD_WP.rawValue)
-        var scan = try MemoryScan(pid: hostPid)
+        var view = try InheritedView(source.inherited, of: hostPid)
         var isAsynchronous = false
         for mapping in try Mapping.all(of: hostPid) where mapping.isPrivate && mapping.inode == 0 {
             let (start, end) = (mapping.range.lowerBound, mapping.range.upperBound)
-            guard smi_uffd_register(userfault.raw, start, end, mode) == 0, !isAsynchronous else { continue }
-            // It is refused where the kernel would have each write to a protected page wait for an answer. Pages are found
-            // written later, as they are not protected: here the program waits.
-            var found: [smi_region] = []
-            guard (try? scan.written(start..<start + 4096, isAnonymous: true, into: &found)) != nil else { continue }
-            written += found.map(\.pages)
-            isAsynchronous = true
+            guard smi_uffd_register(userfault.raw, start, end, mode) == 0 else { continue }
+            if view.mayHave(mapping) {
+                guard let found = try? view.look(at: mapping) else {
+                    // Some of it may be protected now: nothing is known of what is written.
+                    written.append(start / 4096..<end / 4096)
+                    continue
+                }
+                written += found.written
+                for range in found.inherited { note(present: range) }
+                isAsynchronous = true
+            } else if !isAsynchronous {
+                // It is refused where the kernel would have each write to a protected page wait for an answer. Pages are
+                // found written later, as they are not protected: here the program waits.
+                var found: [smi_region] = []
+                guard (try? view.scan.written(start..<start + 4096, isAnonymous: true, into: &found)) != nil
+                else { continue }
+                written += found.map(\.pages)
+                isAsynchronous = true
+            }
         }
         guard isAsynchronous else {
             throw PageInError(pid: pid, page: nil, cause: "CRIU's userfaultfd does not track writes")

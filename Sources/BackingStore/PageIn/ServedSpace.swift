@@ -140,6 +140,11 @@ final class ServedSpace {
         }
     }
 
+    /// Pages are there already, as they are in the backing file.
+    func note(present pages: Range<UInt64>) {
+        extents.remove(pages)
+    }
+
     private func note(_ change: PageJournal.Change) {
         journal.note(change)
         apply(change)

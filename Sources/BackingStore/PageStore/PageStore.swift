@@ -153,6 +153,14 @@ package final class PageStore: @unchecked Sendable {
         }
     }
 
+    /// Those of some pages that the store does not hold, in their order.
+    func absent(of pages: [UInt64]) -> [UInt64] {
+        [UInt64](unsafeUninitializedCapacity: pages.count) { buffer, count in
+            guard let base = buffer.baseAddress else { return }
+            count = smi_ps_absent(handle, pages, pages.count, base)
+        }
+    }
+
     // MARK: epochs
 
     /// Makes everything since the last commit one epoch; numbers only grow.

@@ -4,6 +4,7 @@
 #include "smi_delaylink.h"
 #include "smi_fdpass.h"
 #include "smi_forkwatch.h"
+#include "smi_inherit.h"
 #include "smi_inject.h"
 #include "smi_modifywatch.h"
 #include "smi_netns.h"

@@ -91,6 +91,9 @@ bool smi_ps_page_epoch(smi_ps *ps, uint64_t page, uint64_t *epoch);
 // Lists pages >= first changed after the given epoch, in order; returns how many were written to out.
 size_t smi_ps_list(smi_ps *ps, uint64_t first, uint64_t after_epoch, uint64_t *out, size_t capacity);
 
+// Which of these pages the store does not hold; their numbers go to out. Returns how many.
+size_t smi_ps_absent(smi_ps *ps, const uint64_t *pages, size_t count, uint64_t *out);
+
 enum smi_ps_commit_flags {
     SMI_PS_SYNC = 1,  // survives the machine, not only the process
     SMI_PS_QUICK = 2, // inside a freeze: no compaction, no index checkpoint

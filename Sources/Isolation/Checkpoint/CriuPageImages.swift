@@ -17,7 +17,6 @@ package enum CriuPageImages {
 
     /// The flag of pages that are in the pages file; another one, "can be lazy", says nothing here.
     private static let present = 4
-    private static let headerSize = 8
 
     /// Adds pages (sorted ranges of page numbers) of the process with this number inside the sandbox.
     ///
@@ -68,16 +67,7 @@ package enum CriuPageImages {
     // MARK: The list
 
     private static func parse(_ bytes: [UInt8], path: String) throws -> ([UInt8], [UInt8], [Run]) {
-        var position = headerSize
-        var records: [[UInt8]] = []
-        while position + 4 <= bytes.count {
-            let length = (0..<4).reduce(0) { $0 | Int(bytes[position + $1]) << (8 * $1) }
-            position += 4
-            guard length <= bytes.count - position else { throw damaged(path) }
-            records.append(Array(bytes[position..<position + length]))
-            position += length
-        }
-        guard position == bytes.count, let head = records.first else { throw damaged(path) }
+        guard let records = CriuImage.records(of: bytes), let head = records.first else { throw damaged(path) }
         var offset: UInt64 = 0
         let runs = try records.dropFirst().map { record in
             guard let entry = ProtobufMessage(record), let address = entry.integer(1),
@@ -88,7 +78,7 @@ package enum CriuPageImages {
             defer { offset += UInt64(count) * 4096 }
             return Run(pages: first..<first + UInt64(count), offset: offset, flags: flags)
         }
-        return (Array(bytes[..<headerSize]), head, runs)
+        return (Array(bytes[..<CriuImage.headerSize]), head, runs)
     }
 
     /// All runs in order of address; where old and new meet, the old one counts.

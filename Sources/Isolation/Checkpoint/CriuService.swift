@@ -18,18 +18,21 @@ import LinuxSystem
 package final class CriuService: Sendable {
     /// swrk's process.
     package let child: ChildProcess
+    /// What its tasks can inherit; nil where it is there for a dump.
+    package let inheritance: CriuInheritance?
     private let socket: Descriptor
-    private let restores: Bool
+    private var restores: Bool { inheritance != nil }
 
-    private init(child: ChildProcess, socket: Descriptor, restores: Bool) {
+    private init(child: ChildProcess, socket: Descriptor, inheritance: CriuInheritance?) {
         self.child = child
         self.socket = socket
-        self.restores = restores
+        self.inheritance = inheritance
     }
 
     deinit {
         // No request is under way here: each holds its service. An idle swrk has nothing to undo.
         guard socket.raw >= 0 else { return }
+        inheritance?.letGo()
         socket.close()
         try? child.signal(SIGKILL)
         _ = try? child.wait()
@@ -41,15 +44,16 @@ package final class CriuService: Sendable {
         context: CriuContext
     ) throws(IsolationError) -> CriuService {
         do {
-            var ends: [Int32] = [-1, -1]
-            let type = Int32(SOCK_SEQPACKET.rawValue) | Int32(SOCK_CLOEXEC.rawValue)
-            try syscall("socketpair") { socketpair(AF_UNIX, type, 0, &ends) }
-            let ours = Descriptor(owning: ends[0])
-            let theirs = Descriptor(owning: ends[1])
+            let (ours, theirs) = try socketPair()
+            let orders = context.gate == nil ? nil : try socketPair()
             let gate = context.gate.map { ["SMIRUN_CRIU_GATE=" + $0] } ?? []
             let carry = context.carry.map { ["SMIRUN_CRIU_CARRY=" + $0] } ?? []
             var request = installation.request(["swrk", "3"], environment: gate + carry)
             request.descriptors = [3: theirs]
+            if let orders {
+                request.environment.append("SMIRUN_CRIU_INHERIT=4")
+                request.descriptors[4] = orders.theirs
+            }
             request.directory = "/"
             request.namespaces = [context.networkNamespace]
             request.cgroup = context.cgroup
@@ -58,7 +62,8 @@ package final class CriuService: Sendable {
             let child = try request.start()
             // What it restores gets the priority that it had.
             Urgency.raise(child.pid)
-            return CriuService(child: child, socket: ours, restores: context.gate != nil)
+            let inheritance = orders.map { CriuInheritance(pid: child.pid, orders: $0.ours) }
+            return CriuService(child: child, socket: ours, inheritance: inheritance)
         } catch {
             throw IsolationError(
                 .systemCall,
@@ -68,11 +73,19 @@ package final class CriuService: Sendable {
         }
     }
 
+    private static func socketPair() throws(SyscallError) -> (ours: Descriptor, theirs: Descriptor) {
+        var ends: [Int32] = [-1, -1]
+        let type = Int32(SOCK_SEQPACKET.rawValue) | Int32(SOCK_CLOEXEC.rawValue)
+        try syscall("socketpair") { socketpair(AF_UNIX, type, 0, &ends) }
+        return (Descriptor(owning: ends[0]), Descriptor(owning: ends[1]))
+    }
+
     /// Ends an idle swrk at once.
     ///
     /// Blocks for a few milliseconds.
     package func abandon() {
         guard socket.raw >= 0 else { return }
+        inheritance?.letGo()
         socket.close()
         try? child.signal(SIGKILL)
         _ = try? child.wait()
@@ -86,14 +99,24 @@ package final class CriuService: Sendable {
         case failure
     }
 
-    /// Sends the request and answers notifications until the result has come and swrk has ended.
+    /// Sends the request and answers notifications until the result has come and swrk has ended, or will without delay
+    /// for what it has restored: it stays as long as its tasks are to share memory with it.
     func converse(
         _ request: [UInt8],
         within limit: Duration,
         on notification: (String, Int32?) throws -> Void
     ) throws -> Outcome {
         let deadline = ContinuousClock.now + limit
-        defer { end(before: ContinuousClock.now + .seconds(10)) }
+        var isRestored = false
+        defer {
+            if isRestored {
+                runOnThread { self.end(before: ContinuousClock.now + .seconds(10)) }
+            } else {
+                inheritance?.letGo()
+                end(before: ContinuousClock.now + .seconds(10))
+            }
+        }
+        inheritance?.seal()
         try send(request)
         var callbackError: (any Error)?
         while true {
@@ -113,6 +136,7 @@ package final class CriuService: Sendable {
                 try send(CriuRequest.acknowledge(accepted))
             case .result(let success, let pid):
                 if let callbackError { throw callbackError }
+                isRestored = success && restores
                 return success ? .success(pid: pid) : .failure
             case nil:
                 throw SyscallError("recv", code: EBADMSG, subject: "criu swrk")

@@ -39,7 +39,7 @@ struct ProtobufWriter {
 /// The fields of one protobuf message; unknown fields are kept and ignored, malformed bytes give nil.
 struct ProtobufMessage {
     private var integers: [Int: UInt64] = [:]
-    private var blobs: [Int: [UInt8]] = [:]
+    private var blobs: [Int: [[UInt8]]] = [:]
 
     init?(_ bytes: [UInt8]) {
         var position = 0
@@ -56,7 +56,7 @@ struct ProtobufMessage {
                 guard let count = Self.varint(bytes, &position), count <= UInt64(bytes.count - position) else {
                     return nil
                 }
-                blobs[field] = Array(bytes[position..<position + Int(count)])
+                blobs[field, default: []].append(Array(bytes[position..<position + Int(count)]))
                 position += Int(count)
             case 5:
                 position += 4
@@ -68,8 +68,14 @@ struct ProtobufMessage {
     }
 
     func integer(_ field: Int) -> Int? { integers[field].map { Int(truncatingIfNeeded: $0) } }
-    func string(_ field: Int) -> String? { blobs[field].map { String(decoding: $0, as: UTF8.self) } }
-    func message(_ field: Int) -> ProtobufMessage? { blobs[field].flatMap { ProtobufMessage($0) } }
+    func string(_ field: Int) -> String? { blobs[field]?.last.map { String(decoding: $0, as: UTF8.self) } }
+    func message(_ field: Int) -> ProtobufMessage? { blobs[field]?.last.flatMap { ProtobufMessage($0) } }
+    /// The messages of a repeated field; nil where one of them is malformed.
+    func messages(_ field: Int) -> [ProtobufMessage]? {
+        let all = blobs[field] ?? []
+        let messages = all.compactMap { ProtobufMessage($0) }
+        return messages.count == all.count ? messages : nil
+    }
 
     private static func varint(_ bytes: [UInt8], _ position: inout Int) -> UInt64? {
         var value: UInt64 = 0

@@ -188,7 +188,10 @@ extension SandboxHost {
     /// Restores the sandbox from its cut; it ends frozen and blocked, and CRIU is gone.
     ///
     /// `onFrozen` is called once all processes are there, stopped and frozen.
-    package func restore(_ user: String, onFrozen: @escaping @Sendable () -> Void) async throws -> SandboxProcess {
+    package func restore(
+        _ user: String,
+        onFrozen: @escaping @Sendable (@escaping @Sendable () -> [NamespacedPid]) -> Void
+    ) async throws -> SandboxProcess {
         try await locks.alone(user) { [self] in
             try IsolationError.wrapping("restore \(user)") {
                 try Urgency.withQuickGracePeriods { try restoreNow(user, onFrozen) }
@@ -196,7 +199,15 @@ extension SandboxHost {
         }
     }
 
-    private func restoreNow(_ user: String, _ onFrozen: () -> Void) throws -> SandboxProcess {
+    /// What the processes of a staged sandbox can inherit from the CRIU that waits for their restore.
+    package func inheritance(_ user: String) async -> CriuInheritance? {
+        open.withLock { $0[user]?.criu?.inheritance }
+    }
+
+    private func restoreNow(
+        _ user: String,
+        _ onFrozen: (@escaping @Sendable () -> [NamespacedPid]) -> Void
+    ) throws -> SandboxProcess {
         var timer = PhaseTimer()
         let cgroup = try cgroup(user)
         guard let namespace = open.withLock({ $0[user]?.namespace }) else {
@@ -221,7 +232,7 @@ extension SandboxHost {
                 // A cgroup that is frozen with swrk in it would never let swrk finish.
                 try self.moveAside(service.child.pid)
                 try cgroup.freeze()
-                onFrozen()
+                onFrozen { cgroup.sandboxed() }
             }
             timer.end("tasks", at: report.restored)
             timer.end("freeze", at: report.finished)

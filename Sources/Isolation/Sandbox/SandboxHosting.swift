@@ -57,8 +57,14 @@ package protocol SandboxHosting: Sendable {
 
     /// Restores the sandbox from its whole cut; it ends frozen and blocked, and CRIU is gone. Where the cut's memory is in
     /// backing files, a page server listens at `HostPaths.pageSocket` already. `onFrozen` is called once all processes are
-    /// there, stopped and frozen: what follows is CRIU's own end.
-    func restore(_ user: String, onFrozen: @escaping @Sendable () -> Void) async throws -> SandboxProcess
+    /// there, stopped and frozen, with what lists them: what follows is CRIU's own end, which waits for its return.
+    func restore(
+        _ user: String,
+        onFrozen: @escaping @Sendable (@escaping @Sendable () -> [NamespacedPid]) -> Void
+    ) async throws -> SandboxProcess
+
+    /// What the processes of a staged sandbox can inherit from the CRIU that waits for their restore; nil where none does.
+    func inheritance(_ user: String) async -> CriuInheritance?
 
     /// Opens the network and thaws: after a commit, or as roll-back.
     func resume(_ user: String) async throws
@@ -106,7 +112,7 @@ extension SandboxHosting {
 
     /// A restore that nothing follows before it is over.
     package func restore(_ user: String) async throws -> SandboxProcess {
-        try await restore(user, onFrozen: {})
+        try await restore(user, onFrozen: { _ in })
     }
 
     /// Marks a cut as whole that holds all memory itself.

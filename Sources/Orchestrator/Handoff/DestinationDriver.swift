@@ -197,7 +197,10 @@ private struct DestinationRun {
             let (sandboxes, user, arriving) = (around.sandboxes, user, arriving)
             let restoring = Task {
                 defer { onFrozen.finish() }
-                let process = try await sandboxes.restore(user) { onFrozen.yield() }
+                let process = try await sandboxes.restore(user) { processes in
+                    onFrozen.yield()
+                    arriving?.frozen(processes)
+                }
                 await arriving?.restored()
                 return process
             }

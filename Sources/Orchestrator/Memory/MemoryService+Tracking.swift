@@ -36,6 +36,9 @@ struct Arrival: ArrivingMemory {
     let processes: @Sendable () async throws -> [FlushedProcess]
 
     func listen() async throws { try arrival.listen(at: socket) }
+    func frozen(_ processes: @escaping @Sendable () -> [NamespacedPid]) {
+        arrival.beginTrackingHeirs { processes().map(\.flushed) }
+    }
     func restored() async { arrival.beginTracking(processes) }
     func resuming() async { await arrival.endBeginning() }
 }

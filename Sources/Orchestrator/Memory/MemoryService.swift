@@ -233,7 +233,8 @@ extension MemoryService: MemoryKeeping {
 
     /// Starts what keeps faults waiting if this daemon dies while pages come in.
     package func stage(_ user: String) async {
-        await (try? takeSeat(user))?.keepFilled(true)
+        let heirs = await around.sandboxes.inheritance(user)
+        await (try? takeSeat(user))?.keepFilled(true, for: heirs)
         let path = around.paths.pageKeeper(user)
         let executable = around.paths.libexec + "/smi-pagekeeper"
         do {
@@ -268,6 +269,7 @@ extension MemoryService: MemoryKeeping {
         try await offload {
             try arrival.addImaged { try CriuPageImages.add($1, of: $0, images: images, read: $2) }
             try SharedRestore.prepare(arrival, images: images)
+            try InheritedRestore.prepare(arrival, images: images)
         }
         arrivals[user] = arrival
         let sandboxes = around.sandboxes

@@ -1,3 +1,4 @@
+import BackingStore
 import LinuxSystem
 import Replication
 
@@ -8,6 +9,7 @@ actor ReplicaSeat {
     /// Who serves the replica's pages, while it lacks some.
     private var arrival: MemoryArrival?
     private var isFilled = false
+    private var heirs: (any InheritingProcess)?
     private var waiting: [(epoch: UInt64, continuation: CheckedContinuation<Bool, Never>)] = []
     /// Says something to the owner.
     private var tell: @Sendable (EpochMessage) -> Void = { _ in }
@@ -32,7 +34,7 @@ actor ReplicaSeat {
         guard stream == self.stream, !isClaimed || replica.isLacking else {
             throw EpochMessageError(description: "this stream has been replaced")
         }
-        let (replica, isFilled) = (replica, isFilled)
+        let (replica, isFilled, heirs) = (replica, isFilled, heirs)
         let isHello = if case .hello = message { true } else { false }
         if isHello {
             for (process, pages) in replica.lacking.sorted(by: { $0.key < $1.key }) where !pages.isEmpty {
@@ -40,7 +42,7 @@ actor ReplicaSeat {
             }
         }
         let reply = try await offload {
-            replica.keepFilled(isFilled)
+            replica.keepFilled(isFilled, for: heirs)
             return try replica.take(message)
         }
         guard let reply else { return }
@@ -53,11 +55,12 @@ actor ReplicaSeat {
         if case .behind = reply { giveUp() }
     }
 
-    /// Keeps shared memory ready for a restore from here on, or no more.
+    /// Keeps memory ready for a restore from here on, or no more: private memory in the process that is to be inherited
+    /// from.
     ///
     /// While a stream is at it, the replica's next epoch comes to it.
-    func keepFilled(_ isKept: Bool) {
-        isFilled = isKept
+    func keepFilled(_ isKept: Bool, for heirs: (any InheritingProcess)? = nil) {
+        (isFilled, self.heirs) = (isKept, heirs)
     }
 
     /// A stream has ended: whoever waits for its epoch waits in vain.

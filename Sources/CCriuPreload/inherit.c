@@ -1,0 +1,259 @@
+// Memory that restored tasks inherit from CRIU: the agent has filled it before the freeze.
+//
+// A restored task's private memory is mapped by CRIU and then filled page by page, through a userfaultfd where it is
+// lazy. But the tasks are forks of CRIU. So, while `criu swrk` waits for its request, the agent has it map memory
+// (SMIRUN_CRIU_INHERIT names the descriptor of a socket with orders), and writes the replica's pages into it with
+// process_vm_writev(2). fork(2) then shares these pages, copy on write, and each task moves what is its own to where
+// CRIU wants the mapping: a mapping is moved whole, as a moved part would stay a mapping of its own.
+//
+// The images directory has a file "inherit-PID" for each task with such memory: a line "total BYTES", and a line
+// "LENGTH PROT FLAGS SOURCE" (hexadecimal) for each private mapping of its image, in order: SOURCE is where the memory
+// for it lies in CRIU, 0 where there is none. The file "inherit" has lines "PID START LENGTH" (PID decimal): what the
+// fork that makes this task has to copy, for it and for its descendants; every other fork copies none of it, as each
+// page takes its time. CRIU 4.2 reserves BYTES, opens "pagemap-PID.img", and maps one after the other in what it has
+// reserved. Another total means that the list is of something else: nothing is moved then. A mapping that differs from
+// its line, after that, ends the restore.
+//
+// In the end CRIU stays until the agent closes the socket, a second at most: as long as a page is mapped here, a task
+// that has written it shows, by having one of its own.
+#define _GNU_SOURCE
+#include "preload.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+
+enum operation { MAP = 1, DROP = 2 };
+enum { MOST_SPANS = 4096, MOST_PATIENCE = 1000 };
+
+struct order {
+    uint32_t operation, count;
+    struct {
+        uint64_t start, length;
+    } spans[MOST_SPANS];
+};
+
+struct item {
+    size_t length;
+    int prot, flags;
+    uintptr_t source;
+};
+
+// Whether this process, or one that it comes from by fork, has mapped memory to inherit; and has taken some of it.
+static int has_memory, has_taken;
+// What CRIU has reserved last, and where the mappings of this task go.
+static struct reservation {
+    uintptr_t start;
+    size_t length;
+} reserved, area;
+// What forks have to copy, as the file "inherit" says; NULL before it is read.
+static char *spans;
+// The mappings of the task that this process becomes: those from `next` on are still to be made, the first one at `at`.
+static struct {
+    struct item *items;
+    size_t count, next;
+    uintptr_t at;
+} plan;
+
+// The socket with orders, and the process that was given them.
+static int orders = -1, giver;
+
+static long carry_out(const struct order *order, size_t size) {
+    if (size < 2 * sizeof(uint32_t) || order->count > MOST_SPANS ||
+        size != 2 * sizeof(uint32_t) + order->count * sizeof(order->spans[0]))
+        return -EINVAL;
+    long result = 0;
+    for (uint32_t i = 0; i < order->count && result >= 0; i++) {
+        long start = (long)order->spans[i].start, length = (long)order->spans[i].length;
+        if (order->operation == MAP) {
+            // A huge page would have pages that nobody has written; given back in the task.
+            preload_syscall(SYS_prctl, PR_SET_THP_DISABLE, 1, 0, 0, 0, 0);
+            has_memory = 1;
+            result = preload_syscall(SYS_mmap, start, length, PROT_READ | PROT_WRITE,
+                                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+            if (result >= 0 && result != start)
+                result = -EEXIST;
+            if (result >= 0)
+                result = preload_syscall(SYS_madvise, start, length, MADV_DONTFORK, 0, 0, 0);
+        } else {
+            result = order->operation == DROP ? preload_syscall(SYS_madvise, start, length, MADV_DONTNEED, 0, 0, 0)
+                                              : -EINVAL;
+        }
+    }
+    return result < 0 ? result : 0;
+}
+
+// Whether the socket has no more to say.
+static int serve_order(int socket) {
+    static struct order order;
+    long size = preload_syscall(SYS_recvfrom, socket, (long)&order, sizeof(order), 0, 0, 0);
+    if (size == -EINTR)
+        return 0;
+    if (size <= 0)
+        return 1;
+    int64_t result = carry_out(&order, (size_t)size);
+    preload_syscall(SYS_sendto, socket, (long)&result, sizeof(result), MSG_NOSIGNAL, 0, 0);
+    return 0;
+}
+
+void preload_await_request(int fd, int flags) {
+    static int is_over;
+    const char *number = getenv("SMIRUN_CRIU_INHERIT");
+    if (is_over || number == NULL || *number == 0 || !(flags & MSG_PEEK))
+        return;
+    struct pollfd files[] = {{.fd = fd, .events = POLLIN}, {.fd = atoi(number), .events = POLLIN}};
+    while (files[0].revents == 0 && files[1].fd >= 0) {
+        long ready = preload_syscall(SYS_poll, (long)files, 2, -1, 0, 0, 0);
+        if (ready < 0 && ready != -EINTR)
+            break;
+        if (ready > 0 && files[1].revents != 0 && serve_order(files[1].fd))
+            files[1].fd = -1;
+    }
+    // Nothing is ordered any more once there is a request: the agent waits for the answers before it sends one.
+    is_over = 1;
+    orders = atoi(number);
+    giver = (int)preload_syscall(SYS_getpid, 0, 0, 0, 0, 0, 0);
+}
+
+__attribute__((destructor)) static void stay(void) {
+    struct pollfd file = {.fd = orders, .events = POLLIN};
+    if (has_memory && giver == (int)preload_syscall(SYS_getpid, 0, 0, 0, 0, 0, 0))
+        preload_syscall(SYS_poll, (long)&file, 1, MOST_PATIENCE, 0, 0, 0);
+}
+
+// Reads a list; false where it makes no sense.
+static int parse(char *list) {
+    unsigned long total, length, prot, flags, source, sum = 0;
+    size_t lines = 0;
+    if (sscanf(list, "total %lx", &total) != 1 || total != area.length)
+        return 0;
+    for (char *at = list; (at = strchr(at, '\n')) != NULL; at++)
+        lines++;
+    free(plan.items);
+    memset(&plan, 0, sizeof(plan));
+    plan.items = calloc(lines + 1, sizeof(*plan.items));
+    if (plan.items == NULL)
+        return 0;
+    for (char *line = strchr(list, '\n'); line != NULL && line[1] != 0; line = strchr(line + 1, '\n')) {
+        if (sscanf(line + 1, "%lx %lx %lx %lx", &length, &prot, &flags, &source) != 4)
+            return 0;
+        plan.items[plan.count++] = (struct item){length, (int)prot, (int)flags, source};
+        sum += length;
+    }
+    plan.at = area.start;
+    return sum <= total;
+}
+
+void preload_begin_inheriting(int images, const char *image) {
+    int pid;
+    char name[32];
+    // It is read before any task is made.
+    if (has_memory && spans == NULL && strcmp(image, "pstree.img") == 0)
+        spans = preload_read_list(images, "inherit");
+    if (!has_memory || sscanf(image, "pagemap-%d.img", &pid) != 1)
+        return;
+    area = reserved;
+    snprintf(name, sizeof(name), "inherit-%d", pid);
+    char *list = preload_read_list(images, name);
+    if (list == NULL || !parse(list))
+        plan.count = plan.next = 0;
+    free(list);
+    // CRIU asks for it again where the task had it so.
+    preload_syscall(SYS_prctl, PR_SET_THP_DISABLE, 0, 0, 0, 0, 0);
+}
+
+void preload_note_reservation(long start, size_t length, int prot, int flags) {
+    if (start >= 0 && prot == PROT_NONE && flags == (MAP_PRIVATE | MAP_ANONYMOUS)) {
+        reserved.start = (uintptr_t)start;
+        reserved.length = length;
+    }
+}
+
+static int is_in_area(uintptr_t start) {
+    return start >= area.start && start - area.start < area.length;
+}
+
+// Has a fork that makes a task copy what the task needs, or no fork copy it.
+static void advise(int pid, int advice) {
+    long listed, start, length;
+    for (char *line = spans; line != NULL && *line != 0; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL)
+        // What has been taken is not there any more: ENOMEM, and the rest is done.
+        if (sscanf(line, "%ld %lx %lx", &listed, &start, &length) == 3 && listed == pid)
+            preload_syscall(SYS_madvise, start, length, advice, 0, 0, 0);
+}
+
+// The kernel's struct clone_args.
+struct clone_arguments {
+    uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size, cgroup;
+};
+
+long preload_clone(const void *arguments, size_t size) {
+    const struct clone_arguments *asked = arguments;
+    const int *pids = size >= sizeof(*asked) - sizeof(asked->cgroup) && asked->set_tid_size > 0
+                          ? (const int *)(uintptr_t)asked->set_tid
+                          : NULL;
+    int pid = pids != NULL ? pids[0] : 0;
+    if (pid > 0)
+        advise(pid, MADV_DOFORK);
+    long result = preload_syscall(SYS_clone3, (long)arguments, (long)size, 0, 0, 0, 0);
+    // Here, and in the task, whose helpers need none of it either.
+    if (pid > 0)
+        advise(pid, MADV_DONTFORK);
+    return result;
+}
+
+static long move_in(const struct item *item) {
+    long start = (long)plan.at;
+    preload_syscall(SYS_madvise, (long)item->source, (long)item->length, MADV_DOFORK, 0, 0, 0);
+    long result = preload_syscall(SYS_mremap, (long)item->source, (long)item->length, (long)item->length,
+                                  MREMAP_MAYMOVE | MREMAP_FIXED, start, 0);
+    int prot = item->prot | PROT_WRITE;
+    has_taken = 1;
+    if (result >= 0 && prot != (PROT_READ | PROT_WRITE))
+        result = preload_syscall(SYS_mprotect, start, (long)item->length, prot, 0, 0, 0);
+    return result < 0 ? result : start;
+}
+
+// The mapping at `plan.at` has been made: it is given its memory, and the next one's turn comes.
+static long take_place(const struct item *item) {
+    long result = item->source != 0 ? move_in(item) : (long)plan.at;
+    plan.at += item->length;
+    plan.next++;
+    return result;
+}
+
+long preload_inherit_mapping(long start, size_t length, int prot, int flags) {
+    if (!(flags & MAP_FIXED) || !is_in_area((uintptr_t)start) || plan.next == plan.count)
+        return start;
+    const struct item *item = &plan.items[plan.next];
+    // CRIU maps the ring of asynchronous I/O as anonymous memory.
+    int same = ((item->flags | MAP_FIXED) & ~MAP_ANONYMOUS) == (flags & ~MAP_ANONYMOUS);
+    if ((uintptr_t)start != plan.at || length != item->length || prot != (item->prot | PROT_WRITE) || !same)
+        return -EINVAL;
+    return take_place(item);
+}
+
+long preload_inherit_moved(long start, size_t length) {
+    if (!is_in_area((uintptr_t)start))
+        return start;
+    // CRIU has it from the parent, and does not know of what that has inherited. What CRIU knows of it compares, and
+    // reads where it differs.
+    if (has_taken) {
+        long result = preload_syscall(SYS_madvise, start, (long)length, MADV_DONTNEED, 0, 0, 0);
+        if (result < 0)
+            return result;
+    }
+    if (plan.next == plan.count)
+        return start;
+    const struct item *item = &plan.items[plan.next];
+    if ((uintptr_t)start != plan.at || length != item->length)
+        return -EINVAL;
+    return take_place(item);
+}
