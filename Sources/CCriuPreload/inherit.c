@@ -9,10 +9,10 @@
 // The images directory has a file "inherit-PID" for each task with such memory: a line "total BYTES", and a line
 // "LENGTH PROT FLAGS SOURCE" (hexadecimal) for each private mapping of its image, in order: SOURCE is where the memory
 // for it lies in CRIU, 0 where there is none. The file "inherit" has lines "PID START LENGTH" (PID decimal): what the
-// fork that makes this task has to copy, for it and for its descendants; every other fork copies none of it, as each
-// page takes its time. CRIU 4.2 reserves BYTES, opens "pagemap-PID.img", and maps one after the other in what it has
-// reserved. Another total means that the list is of something else: nothing is moved then. A mapping that differs from
-// its line, after that, ends the restore.
+// fork that makes this task has to copy, for it and for its descendants, or nothing, of LENGTH 0; other forks, but for
+// CRIU's helpers that tasks come from, copy none of it, as each page takes its time. CRIU 4.2 reserves BYTES, opens
+// "pagemap-PID.img", and maps one after the other in what it has reserved. Another total means that the list is of
+// something else: nothing is moved then. A mapping that differs from its line, after that, ends the restore.
 //
 // In the end CRIU stays until the agent closes the socket, a second at most: as long as a page is mapped here, a task
 // that has written it shows, by having one of its own.
@@ -180,13 +180,24 @@ static int is_in_area(uintptr_t start) {
     return start >= area.start && start - area.start < area.length;
 }
 
-// Has a fork that makes a task copy what the task needs, or no fork copy it.
-static void advise(int pid, int advice) {
+// Advises of what the fork of a process has to copy: of all, if `pid` is that of none of the tasks.
+static int advise_of(int pid, int any, int advice) {
     long listed, start, length;
-    for (char *line = spans; line != NULL && *line != 0; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL)
+    int found = 0;
+    for (char *line = spans; line != NULL && *line != 0; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL) {
+        if (sscanf(line, "%ld %lx %lx", &listed, &start, &length) != 3 || (!any && listed != pid))
+            continue;
+        found = 1;
         // What has been taken is not there any more: ENOMEM, and the rest is done.
-        if (sscanf(line, "%ld %lx %lx", &listed, &start, &length) == 3 && listed == pid)
-            preload_syscall(SYS_madvise, start, length, advice, 0, 0, 0);
+        preload_syscall(SYS_madvise, start, length, advice, 0, 0, 0);
+    }
+    return found;
+}
+
+// CRIU makes helpers, too, from which tasks are forked that have lost their parent.
+static void advise(int pid, int advice) {
+    if (!advise_of(pid, 0, advice))
+        advise_of(pid, 1, advice);
 }
 
 // The kernel's struct clone_args.
@@ -210,14 +221,17 @@ long preload_clone(const void *arguments, size_t size) {
 }
 
 static long move_in(const struct item *item) {
-    long start = (long)plan.at;
-    preload_syscall(SYS_madvise, (long)item->source, (long)item->length, MADV_DOFORK, 0, 0, 0);
-    long result = preload_syscall(SYS_mremap, (long)item->source, (long)item->length, (long)item->length,
-                                  MREMAP_MAYMOVE | MREMAP_FIXED, start, 0);
+    long start = (long)plan.at, length = (long)item->length;
     int prot = item->prot | PROT_WRITE;
+    preload_syscall(SYS_madvise, (long)item->source, length, MADV_DOFORK, 0, 0, 0);
+    long result =
+        preload_syscall(SYS_mremap, (long)item->source, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, start, 0);
     has_taken = 1;
-    if (result >= 0 && prot != (PROT_READ | PROT_WRITE))
-        result = preload_syscall(SYS_mprotect, start, (long)item->length, prot, 0, 0, 0);
+    // What is not there is not inherited: CRIU's mapping, which may be gone by now, as it was, and its pages come in.
+    if (result < 0)
+        return preload_syscall(SYS_mmap, start, length, prot, item->flags | MAP_FIXED, -1, 0);
+    if (prot != (PROT_READ | PROT_WRITE))
+        result = preload_syscall(SYS_mprotect, start, length, prot, 0, 0, 0);
     return result < 0 ? result : start;
 }
 

@@ -33,6 +33,8 @@ package struct TrackingFigures: Sendable {
     package var longestStop = Duration.zero
     /// Pages written since the restore, as far as tracking has told.
     package var writtenPages = 0
+    /// Pages that the processes had at once, as they inherited them.
+    package var inheritedPages = 0
 }
 
 /// The tracking of processes that have been restored.
@@ -112,6 +114,7 @@ extension MemoryArrival {
         let adopted = await server.adoptable(processes)
         figures.processes = adopted.count
         figures.writtenPages = adopted.reduce(0) { $0 + $1.writtenPages }
+        figures.inheritedPages = adopted.reduce(0) { $0 + $1.inheritedPages }
         tracking.state.withLock { ($0.adopted, $0.figures) = (adopted, figures) }
     }
 

@@ -61,6 +61,8 @@ package actor MemoryOwner {
     let journal: MemoryJournal
     let turns = UserLocks()
     var subscribers: [String: Subscriber] = [:]
+    /// Streams that are being opened.
+    private var connecting: [String: Task<Void, any Error>] = [:]
     /// A cut was made, and whether it is this host that goes on is not known yet.
     ///
     /// An epoch more, made here, would be of another past than those of the next owner.
@@ -88,6 +90,25 @@ package actor MemoryOwner {
     }
 
     // MARK: - Replicas
+
+    /// Takes up the replica on a host, if it is not yet.
+    ///
+    /// A replica serves one stream: who asks while one is being opened gets that one, or else tries again.
+    package func connect(_ host: String, _ open: @escaping @Sendable () async throws -> any EpochLink) async throws {
+        while let task = connecting[host] { _ = await task.result }
+        guard subscribers[host] == nil else { return }
+        let task = Task {
+            // Before the task ends, or who waits for it would find it again.
+            defer { connecting[host] = nil }
+            try await add(host, over: open())
+        }
+        connecting[host] = task
+        try await withTaskCancellationHandler {
+            try await task.value
+        } onCancel: {
+            task.cancel()
+        }
+    }
 
     /// Takes up a replica over a new stream; it says which epoch it holds.
     package func add(_ host: String, over link: any EpochLink) async throws {

@@ -21,14 +21,46 @@ struct MemoryMoveTests {
                 #expect(["precopy", "postcopy"].contains(report.mode), "move \(move)")
                 // Memory travels in CRIU's images only where something is wrong.
                 if report.phases["memory"] == nil {
-                    let log = try String(contentsOfFile: cluster.lab.layout.files(of: from).log, encoding: .utf8)
-                    let why = log.split(separator: "\n").filter {
-                        $0.contains("memory travels") || $0.contains("replica")
+                    let words = ["memory travels", "replica", "stream of epochs"]
+                    let why = try [from, to].flatMap { host in
+                        let log = try String(contentsOfFile: cluster.lab.layout.files(of: host).log, encoding: .utf8)
+                        return log.split(separator: "\n").filter { line in words.contains { line.contains($0) } }
+                            .suffix(4)
                     }
-                    Issue.record("move \(move): not in epochs: \(why.suffix(3))")
+                    Issue.record("move \(move): not in epochs: \(why)")
                 }
                 reached = try await progress(smirun, beyond: reached + 20)
             }
+        }
+    }
+
+    @Test(
+        "is there at once at a host whose replica is warm: restored processes inherit it, whatever they inherit it through"
+    )
+    func inherited() async throws {
+        try await ClusterFixture.with { cluster in
+            let smirun = cluster.smirun
+            // A shell in between: the memory passes through two forks.
+            try await start(cluster, "rewriter", argument: "16 50", keepsShell: true)
+            _ = try await progress(smirun, beyond: 10)
+            _ = try await smirun.handOff("alice", to: cluster.hosts[1])
+            _ = try await progress(smirun, beyond: 200)
+            _ = try await smirun.handOff("alice", to: cluster.hosts[0])
+            _ = try await progress(smirun, beyond: 400)
+            let log = cluster.lab.layout.files(of: cluster.hosts[0]).log
+            let figures = try await eventually("tracking goes on") {
+                let text = try String(contentsOfFile: log, encoding: .utf8)
+                return text.split(separator: "\n").last { $0.contains("tracking goes on") }
+            }
+            let pages = figures.split(separator: " ").compactMap { word in
+                word.hasPrefix("inherited-pages=") ? Int(word.dropFirst(16)) : nil
+            }
+            #expect(pages.first ?? 0 > 4000, "\(figures)")
+            let written = figures.split(separator: " ").compactMap { word in
+                word.hasPrefix("written-pages=") ? Int(word.dropFirst(14)) : nil
+            }
+            // What was inherited and not written since need not be read again.
+            #expect(written.first ?? .max < 2000, "\(figures)")
         }
     }
 
@@ -81,9 +113,15 @@ struct MemoryMoveTests {
     }
 
     /// Launches `alice` with a program that checks its own memory.
-    private func start(_ cluster: ClusterFixture, _ name: String = "checker", argument: String = "4") async throws {
+    private func start(
+        _ cluster: ClusterFixture,
+        _ name: String = "checker",
+        argument: String = "4",
+        keepsShell: Bool = false
+    ) async throws {
         let smirun = cluster.smirun
-        let wait = "while [ ! -x /\(name) ]; do sleep 0.05; done; exec /\(name) \(argument) /checked"
+        let run = "/\(name) \(argument) /checked"
+        let wait = "while [ ! -x /\(name) ]; do sleep 0.05; done; " + (keepsShell ? "\(run); true" : "exec \(run)")
         try await cluster.launch("alice", ["sh", "-c", wait])
         try await TestProgram.install(name, into: "alice", smirun)
     }

@@ -64,6 +64,46 @@ struct MemoryOwnerTests {
         #expect(wrong == 0)
     }
 
+    @Test(
+        "meet over one stream, however many ask for it at a time, and over another where that one could not be opened"
+    )
+    func connecting() async throws {
+        try await with { setting in
+            let replica = try setting.replica("only")
+            let opened = Counter()
+            let connect = { @Sendable () async throws in
+                try await setting.owner.connect("only") {
+                    let number = await opened.next()
+                    // Others come meanwhile.
+                    try await Task.sleep(for: .milliseconds(50))
+                    guard number > 1 else { throw ReplicaError(cause: "refused", remedy: "none") }
+                    return LocalLink(replica)
+                }
+            }
+            let results = await withTaskGroup(of: Bool.self) { group in
+                for _ in 0..<8 {
+                    group.addTask { (try? await connect()) != nil }
+                }
+                return await group.reduce(into: []) { $0.append($1) }
+            }
+            // The first one is told of its failure; the others get the second stream.
+            #expect(results.filter { $0 }.count == 7)
+            #expect(await opened.count == 2)
+            #expect(await setting.owner.connected == ["only"])
+            let last = try await #require(setting.owner.round())
+            #expect(replica.epoch == last.epoch)
+        }
+    }
+
+    private actor Counter {
+        private(set) var count = 0
+
+        func next() -> Int {
+            count += 1
+            return count
+        }
+    }
+
     @Test("hold the same after rounds, whenever a replica joined")
     func rounds() async throws {
         try await with { setting in

@@ -3,6 +3,8 @@ import Synchronization
 
 /// A process that waits for the restore, and whose forks the restored processes will be: memory in it is theirs.
 package protocol InheritingProcess: AnyObject, Sendable {
+    /// How much it may have, bytes.
+    var bytes: Int64 { get }
     /// Maps ranges of addresses, in bytes.
     func map(_ ranges: [Range<UInt64>]) throws
     /// Drops what is in ranges of addresses.
@@ -132,7 +134,8 @@ package final class InheritedMemory: Sendable {
 
     private func grow(_ state: inout State, _ source: Source) throws {
         let processes = source.stores.keys.filter { !SharedNumber.isShared($0) }
-        var room = Self.most - state.spaces.values.reduce(0) { $0 + $1.held.count }
+        var room =
+            min(Self.most, Int(clamping: process.bytes / 4096)) - state.spaces.values.reduce(0) { $0 + $1.held.count }
         for number in processes.sorted() where room > 0 {
             guard let store = source.stores[number] else { continue }
             var space = state.spaces[number] ?? InheritedSpace(epoch: store.statistics.epoch)

@@ -162,7 +162,8 @@ extension PageServerLoop {
                 pid: retracked.process.hostPid,
                 startTime: retracked.startTime,
                 userfault: retracked.userfault,
-                written: normalized(space.written + space.moved)
+                written: normalized(space.written + space.moved),
+                inheritedPages: space.inheritedPages
             )
         }
     }

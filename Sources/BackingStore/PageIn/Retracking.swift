@@ -96,8 +96,10 @@ package struct AdoptedProcess: Sendable {
     let userfault: Descriptor
     /// Pages that may be other than in the backing file: written since the restore, or moved.
     let written: [Range<UInt64>]
+    /// Pages that it had when it was restored, without their having come in.
+    package let inheritedPages: Int
 
-    /// Their number.
+    /// How many pages may be other.
     package var writtenPages: Int { pageCount(written) }
 }
 
@@ -120,7 +122,7 @@ extension ServedSpace {
                     continue
                 }
                 written += found.written
-                for range in found.inherited { note(present: range) }
+                for range in found.inherited { note(inherited: range) }
                 isAsynchronous = true
             } else if !isAsynchronous {
                 // It is refused where the kernel would have each write to a protected page wait for an answer. Pages are

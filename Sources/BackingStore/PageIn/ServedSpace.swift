@@ -35,6 +35,8 @@ final class ServedSpace {
     var isTracking = false
     /// A child that a served process has made: it has its pages from its parent's backing file, and none of its own.
     let isForked: Bool
+    /// Pages that the process had when it was restored, without their having come in.
+    private(set) var inheritedPages = 0
     /// Pages found written so far, where writes are tracked.
     var written: [Range<UInt64>] = []
     /// CRIU has restored everything.
@@ -141,8 +143,9 @@ final class ServedSpace {
     }
 
     /// Pages are there already, as they are in the backing file.
-    func note(present pages: Range<UInt64>) {
+    func note(inherited pages: Range<UInt64>) {
         extents.remove(pages)
+        inheritedPages += pages.count
     }
 
     private func note(_ change: PageJournal.Change) {

@@ -75,7 +75,7 @@ final class SharedFlush {
     /// Finds the objects of a round, and what of them was written; returns how many pages that is.
     func take(_ processes: [ProcessDirty], _ glance: SharedGlance, _ kind: MemoryFlush.Kind) throws -> Int {
         let sightings = SharedSightings.find(processes)
-        let written = Dictionary(processes.map { ($0.key, $0.sharedWritten) }) { first, _ in first }
+        let written = SharedWrites(processes)
         compared = 0
         var pages = 0
         var met: Set<SharedObject> = []
@@ -97,7 +97,7 @@ final class SharedFlush {
     private func take(
         _ sighting: SharedSighting,
         _ memory: SharedMemory,
-        _ written: [ProcessKey: [Range<UInt64>: [Range<UInt64>]]],
+        _ written: SharedWrites,
         _ glance: SharedGlance,
         _ kind: MemoryFlush.Kind
     ) throws -> Int {

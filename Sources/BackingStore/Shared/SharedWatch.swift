@@ -9,11 +9,24 @@ struct SharedGlance {
     let realtime = smi_realtime()
 }
 
+/// What a round has found of writes to shared memory.
+struct SharedWrites {
+    /// Pages written through mappings that are tracked, by process and mapping.
+    let pages: [ProcessKey: [Range<UInt64>: [Range<UInt64>]]]
+    /// A process has a queue of asynchronous I/O: what io_submit(2) writes nobody tells of.
+    let mayBeQueued: Bool
+
+    init(_ processes: [ProcessDirty]) {
+        pages = Dictionary(processes.map { ($0.key, $0.sharedWritten) }) { first, _ in first }
+        mayBeQueued = processes.contains { $0.mappings.contains { $0.name.hasPrefix("/[aio]") } }
+    }
+}
+
 /// Whether what changed in an object of shared memory since the last round is known page by page.
 ///
 /// Writes through mappings that stay are tracked. Everything else is noticed, and the object is then compared whole:
 /// - write(2), fallocate(2), ftruncate(2): `ModifyWatch` tells of them, or, where it does not hear them, the times that
-///   they change, as writes through mappings do too;
+///   they change, as writes through mappings do too; so do those of io_submit(2), of which it hears nothing;
 /// - mmap(2) and shmat(2) change the access time, so that a mapping that came and went is noticed;
 /// - a mapping that is gone, or is new, is seen in the lists of mappings;
 /// - a child inherits mappings and may end before it is seen: `ForkWatch` tells of it.
@@ -30,6 +43,8 @@ struct SharedWatch {
     }
 
     private let isHeard: Bool
+    /// Whatever is not written through a mapping is told of.
+    private var isHeardNow = false
     private var mark: ModifyWatch.Mark?
     private var isSegment = false
     private var last: Seen?
@@ -46,15 +61,18 @@ struct SharedWatch {
     mutating func written(
         _ sighting: SharedSighting,
         _ memory: SharedMemory,
-        _ written: [ProcessKey: [Range<UInt64>: [Range<UInt64>]]],
+        _ written: SharedWrites,
         _ glance: SharedGlance
     ) -> [Range<UInt64>]? {
         // Nothing but mappings leads to a segment.
         isSegment = sighting.object.kind == .segment
         if mark == nil, !isSegment, isHeard || memory.isAnonymous { mark = memory.watched() }
+        // Queued writes go through descriptors.
+        isHeardNow = mark != nil && !(written.mayBeQueued && !isSegment && !memory.isAnonymous)
         let seen = Seen(state: memory.state, uses: Set(sighting.uses), glance: glance)
         defer { last = seen }
-        guard let pages = Self.tracked(seen.uses, written), let last, isOnlyMapped(since: last, until: seen, pages)
+        guard let pages = Self.tracked(seen.uses, written.pages), let last,
+            isOnlyMapped(since: last, until: seen, pages)
         else { return nil }
         return pages
     }
@@ -84,7 +102,7 @@ struct SharedWatch {
         else { return false }
         if let mark, ModifyWatch.host.isModified(mark, since: last.glance.changes) { return false }
         let isChanged = (old.modified, old.changed) != (new.modified, new.changed)
-        guard mark != nil || isSegment else {
+        guard isHeardNow || isSegment else {
             // What changes the times is not known; what does so within a tick does not even change them.
             return !isChanged && max(old.modified, old.changed) < last.glance.realtime - Self.tick
         }

@@ -10,8 +10,8 @@
 // Writes count pages from buffer to the given addresses of a process (process_vm_writev(2)). 0, or -errno.
 int smi_pages_write(pid_t pid, const uint64_t *addresses, size_t count, const void *buffer);
 
-// Which present pages of [start, end) nobody else has mapped (bit 56 of /proc/PID/pagemap): a page that was inherited by
-// fork and written since is among them. Returns how many regions, or -errno (-ENOSPC: more than capacity).
+// Which present pages of [start, end) nobody else has mapped (bit 56 of /proc/PID/pagemap): a page that was inherited
+// by fork and written since is among them. Returns how many regions, or -errno (-ENOSPC: more than capacity).
 ssize_t smi_pagemap_exclusive(int pagemap, uint64_t start, uint64_t end, struct smi_region *out, size_t capacity);
 
 // An order of Sources/CCriuPreload/inherit.c: count spans of {start, length}, addresses in bytes.

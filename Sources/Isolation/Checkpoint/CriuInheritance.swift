@@ -17,11 +17,14 @@ package final class CriuInheritance: Sendable {
         var isSealed = false
     }
 
+    /// How much may be written there, bytes.
+    package let bytes: Int64
     private let pid: pid_t
     private let state: Mutex<State>
 
-    init(pid: pid_t, orders: Descriptor) {
+    init(pid: pid_t, orders: Descriptor, bytes: Int64) {
         self.pid = pid
+        self.bytes = bytes
         state = Mutex(State(orders: orders))
     }
 

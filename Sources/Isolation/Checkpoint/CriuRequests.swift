@@ -10,6 +10,8 @@ package struct CriuContext: Sendable {
     package var gate: String?
     /// For a dump, the directory that says what memory to leave out (Sources/CCriuPreload/skip_carried.c).
     package var carry: String?
+    /// For a restore, how many bytes swrk may keep for its tasks to inherit: they count in the target cgroups.
+    package var inheritable: Int64 = 0
     /// For a restore, the sandbox's directories in cgroup v1 hierarchies.
     package var legacyCgroups: [String]
     /// For a restore: a cgroup namespace rooted at these cgroups, as CRIU restores none.
@@ -36,12 +38,14 @@ package struct CriuContext: Sendable {
         networkNamespace: Descriptor,
         cgroup: Descriptor,
         cgroupPath: String,
-        legacyCgroups: [String]
+        legacyCgroups: [String],
+        inheritable: Int64 = 0
     ) -> CriuContext {
         CriuContext(
             networkNamespace: networkNamespace,
             cgroup: cgroup,
             gate: cgroupPath,
+            inheritable: inheritable,
             legacyCgroups: legacyCgroups,
             newCgroupNamespace: true
         )

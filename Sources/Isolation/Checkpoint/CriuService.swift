@@ -62,7 +62,9 @@ package final class CriuService: Sendable {
             let child = try request.start()
             // What it restores gets the priority that it had.
             Urgency.raise(child.pid)
-            let inheritance = orders.map { CriuInheritance(pid: child.pid, orders: $0.ours) }
+            let inheritance = orders.map {
+                CriuInheritance(pid: child.pid, orders: $0.ours, bytes: context.inheritable)
+            }
             return CriuService(child: child, socket: ours, inheritance: inheritance)
         } catch {
             throw IsolationError(

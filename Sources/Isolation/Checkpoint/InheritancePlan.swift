@@ -44,7 +44,7 @@ package enum InheritancePlan {
         return inherited
     }
 
-    /// What each fork has to copy: what its task may inherit, and what the task's descendants may.
+    /// What each fork has to copy: what its task may inherit, and what the task's descendants may; nothing is of length 0.
     private static func spans(_ regions: [Int32: [InheritedRegion]], images: String) throws -> String {
         let path = images + "/pstree.img"
         guard let records = CriuImage.records(of: try FileContents.bytes(of: path)) else { throw damaged(path) }
@@ -54,7 +54,8 @@ package enum InheritancePlan {
             else { throw damaged(path) }
             parents[Int32(truncatingIfNeeded: process)] = Int32(truncatingIfNeeded: parent)
         }
-        var text = ""
+        // Whoever is not named is a helper of CRIU's.
+        var text = parents.keys.sorted().map { "\($0) 0 0\n" }.joined()
         for (process, regions) in regions {
             let places = regions.map { region in
                 let (start, length) = (region.source, UInt64(region.pages.count) * 4096)
@@ -103,7 +104,8 @@ package enum InheritancePlan {
         }
         /// What swrk maps is just the same.
         var isPlain: Bool {
-            isMade && status & (Self.ring | Self.shadowStack) == 0 && flags == Int(MAP_PRIVATE | MAP_ANONYMOUS)
+            isMade && status & (Self.ring | Self.shadowStack | Self.ofFile) == 0
+                && flags == Int(MAP_PRIVATE | MAP_ANONYMOUS)
         }
     }
 

@@ -164,7 +164,7 @@ extension SandboxHost {
             try cgroup.create(limits: spec.limits, devices: devicePolicy())
             let namespace = try network.attach(user, spec.address, blocked: true)
             open.withLock { $0[user, default: Open()].namespace = namespace }
-            let service = try startRestorer(cgroup, namespace)
+            let service = try startRestorer(cgroup, namespace, inheritable: spec.limits.memory - Self.ownMemory)
             open.withLock { $0[user, default: Open()].criu = service }
         } catch {
             let isTaken = (error as? IsolationError)?.code == .addressTaken
@@ -173,14 +173,22 @@ extension SandboxHost {
         }
     }
 
-    private func startRestorer(_ cgroup: SandboxCgroup, _ namespace: NetworkNamespace) throws -> CriuService {
+    /// What swrk itself takes of the sandbox's memory limit during a restore, at most, bytes.
+    private static let ownMemory: Int64 = 32 << 20
+
+    private func startRestorer(
+        _ cgroup: SandboxCgroup,
+        _ namespace: NetworkNamespace,
+        inheritable: Int64 = 0
+    ) throws -> CriuService {
         try CriuService.start(
             criu(),
             context: .restore(
                 networkNamespace: namespace.descriptor,
                 cgroup: cgroup.descriptor(),
                 cgroupPath: cgroup.unified,
-                legacyCgroups: cgroup.legacyDirectories
+                legacyCgroups: cgroup.legacyDirectories,
+                inheritable: max(0, inheritable)
             )
         )
     }

@@ -78,7 +78,23 @@ package struct SeccompFilter: Sendable {
         let load = instruction(code: 0x20, value: 0)  // A = seccomp_data.nr
         let above = instruction(code: 0x25, jumpFalse: 1, value: SystemCallPolicy.highestKnown)  // if A > … else skip 1
         let absent = instruction(code: 0x06, value: error(ENOSYS))
-        return load + above + absent + gap
+        return load + above + absent + gap + remap
+    }
+
+    /// EINVAL for mremap(2) of nothing, which makes a second mapping of shared memory: it could come and go without any
+    /// trace, and what is written through it would be missing after a hand-off.
+    ///
+    /// The kernel rounds the old length up to whole pages: the last 4095 numbers are none, too.
+    private static var remap: [UInt8] {
+        let (high, low) = (instruction(code: 0x20, value: 28), instruction(code: 0x20, value: 24))
+        let isRemap = instruction(code: 0x15, jumpFalse: 8, value: UInt32(seccomp_syscall_resolve_name("mremap")))
+        let isSmall = instruction(code: 0x15, jumpFalse: 2, value: 0)
+        let isZero = instruction(code: 0x15, jumpTrue: 3, jumpFalse: 4, value: 0)
+        let isHuge = instruction(code: 0x15, jumpFalse: 3, value: 0xffff_ffff)
+        let isLast = instruction(code: 0x25, jumpFalse: 1, value: 0xffff_f000)
+        let refused = instruction(code: 0x06, value: error(EINVAL))
+        let number = instruction(code: 0x20, value: 0)
+        return isRemap + high + isSmall + low + isZero + isHuge + low + isLast + refused + number
     }
 
     private static var gap: [UInt8] {

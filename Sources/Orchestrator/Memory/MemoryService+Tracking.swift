@@ -22,6 +22,7 @@ extension MemoryService {
             metadata: [
                 "user": "\(record.user)", "generation": "\(record.generation)",
                 "processes": "\(figures.processes)", "written-pages": "\(figures.writtenPages)",
+                "inherited-pages": "\(figures.inheritedPages)",
                 "stops": "\(figures.stops)", "stopped-ms": "\(milliseconds(figures.stopped))",
                 "longest-stop-ms": "\(milliseconds(figures.longestStop))",
             ]

@@ -225,9 +225,8 @@ extension MemoryService: MemoryKeeping {
     package func depart(_ record: SMIRecord, to destination: HostRecord) async throws -> any DepartingMemory {
         let owner = try await owner(of: record.user)
         await owner.leaves(to: destination.name)
-        if await !owner.connected.contains(destination.name) {
-            try await owner.add(destination.name, over: around.open(destination))
-        }
+        let around = around
+        try await owner.connect(destination.name) { try await around.open(destination) }
         return Departure(owner: owner, service: self, record: record, destination: destination)
     }
 

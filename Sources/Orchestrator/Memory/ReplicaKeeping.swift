@@ -84,10 +84,10 @@ final class ReplicaKeeping: Sendable {
     }
 
     private func connect(_ wanted: [HostRecord]) async {
-        let connected = await owner.connected
-        for host in wanted where !connected.contains(host.name) {
+        let around = around
+        for host in wanted {
             do {
-                try await owner.add(host.name, over: around.open(host))
+                try await owner.connect(host.name) { try await around.open(host) }
             } catch {
                 around.logger.info(
                     "replica not reached",

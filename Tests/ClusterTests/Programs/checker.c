@@ -1,7 +1,8 @@
 // Memory that checks itself: threads map, write, move, shrink, drop and fork, and know of every page what must be in
 // it.
 //
-// checker THREADS FILE: writes "STEPS ERRORS" into FILE, by renaming, every 20 ms.
+// checker THREADS FILE: writes "STEPS ERRORS" into FILE, by renaming, every 20 ms; what was wrong is told in
+// FILE.wrong.
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <signal.h>
@@ -33,6 +34,7 @@ struct worker {
 };
 
 static atomic_ulong steps, errors;
+static char story[256];
 
 static uint64_t mix(uint64_t x) {
     x ^= x >> 33;
@@ -56,11 +58,34 @@ static void fill(struct region *r, size_t page) {
         r->start[page * PAGE / 8 + i] = word(r, page, i);
 }
 
-static unsigned long wrong(const struct region *r) {
+// The version of the page that is there, as far as it is one; -1 for none.
+static long found(const struct region *r, size_t page, size_t i) {
+    struct region other = *r;
+    for (uint32_t version = 0; version <= r->version[page] + 1; version++) {
+        other.version[page] = version;
+        if (r->start[page * PAGE / 8 + i] == word(&other, page, i))
+            return version;
+    }
+    return -1;
+}
+
+static void tell(const struct region *r, size_t page, size_t i, const char *who) {
+    FILE *file = fopen(story, "ae");
+    if (file == NULL)
+        return;
+    fprintf(
+        file, "%s %d, step %lu: page %zu of %zu at %p, word %zu is %llx, of version %ld and not %u; the last of %ld\n",
+        who, getpid(), atomic_load(&steps), page, r->pages, (void *)r->start, i,
+        (unsigned long long)r->start[page * PAGE / 8 + i], found(r, page, i), r->version[page], found(r, page, 511));
+    fclose(file);
+}
+
+static unsigned long wrong(const struct region *r, const char *who) {
     unsigned long count = 0;
     for (size_t page = 0; page < r->pages; page++)
         for (size_t i = 0; i < PAGE / 8; i++)
             if (r->start[page * PAGE / 8 + i] != word(r, page, i)) {
+                tell(r, page, i, who);
                 count++;
                 break;
             }
@@ -104,7 +129,7 @@ static void fork_child(struct worker *w) {
         unsigned long bad = 0;
         for (int round = 0; round < 20; round++) {
             for (int i = 0; i < REGIONS; i++) {
-                bad += wrong(&w->regions[i]);
+                bad += wrong(&w->regions[i], "child");
                 fill(&w->regions[i], (size_t)round % w->regions[i].pages);
             }
             usleep(10000);
@@ -112,8 +137,14 @@ static void fork_child(struct worker *w) {
         _exit(bad != 0);
     }
     int status;
-    if (child < 0 || waitpid(child, &status, 0) != child || status != 0)
+    if (child < 0 || waitpid(child, &status, 0) != child || status != 0) {
+        FILE *file = fopen(story, "ae");
+        if (file != NULL) {
+            fprintf(file, "child %d ended with %x\n", child, status);
+            fclose(file);
+        }
         atomic_fetch_add(&errors, 1);
+    }
 }
 
 static void *work(void *argument) {
@@ -135,7 +166,7 @@ static void *work(void *argument) {
         } else
             fork_child(w);
         if (what % 16 == 0)
-            atomic_fetch_add(&errors, wrong(r));
+            atomic_fetch_add(&errors, wrong(r, "thread"));
         atomic_fetch_add(&steps, 1);
         usleep(500);
     }
@@ -161,6 +192,7 @@ int main(int argc, char **argv) {
     int signals[] = {SIGSEGV, SIGBUS, SIGABRT, SIGILL, SIGFPE, SIGTRAP, SIGSYS};
     for (size_t i = 0; i < sizeof(signals) / sizeof(*signals); i++)
         sigaction(signals[i], &words, NULL);
+    snprintf(story, sizeof(story), "%s.wrong", argv[2]);
     int threads = atoi(argv[1]);
     struct worker *workers = calloc((size_t)threads, sizeof(*workers));
     for (int i = 0; i < threads; i++) {

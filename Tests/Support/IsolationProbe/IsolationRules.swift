@@ -141,6 +141,10 @@ enum IsolationRules {
         answers("clone", report.group("clone"), EPERM)
         answers("unshare", report.group("unshare"), EPERM)
         answers("seccomp listener", report.group("listener"), EPERM)
+        let remaps = report.group("remap")
+        answers("mremap of", remaps.filter { $0.key != "a_page" }, EINVAL)
+        answers("mremap of", remaps.filter { $0.key == "a_page" }, 0)
+        wrong += expect(remaps.count == 4, "only \(remaps.count) calls of mremap were probed")
         answers("personality", report.group("personality"), EPERM)
         let allowed: Set = ["tcp", "udp6", "unix", "route"]
         answers("socket", report.group("socket").filter { !allowed.contains($0.key) }, EPERM)

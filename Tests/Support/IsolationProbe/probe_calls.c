@@ -5,6 +5,7 @@
 #include <netinet/in.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 
@@ -13,6 +14,7 @@
 #define NUMBER(number) IN_CHILD("number", #number, syscall(number, -1L, -1L, -1L, -1L, -1L, -1L))
 #define CLONE(flag) IN_CHILD("clone", #flag, syscall(SYS_clone, (long)(flag) | SIGCHLD, 0, 0, 0, 0))
 #define UNSHARE(flag) IN_CHILD("unshare", #flag, unshare(flag))
+#define REMAP(name, length) IN_CHILD("remap", name, remap(length))
 #define SOCKET(name, family, type, protocol) IN_CHILD("socket", name, socket(family, type, protocol))
 
 void print_denied_calls(void) {
@@ -106,6 +108,11 @@ static long listener(void) {
     return syscall(SYS_seccomp, 1, 8, &program);
 }
 
+static long remap(unsigned long length) {
+    void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    return syscall(SYS_mremap, page, length, 4096L, MREMAP_MAYMOVE, 0L);
+}
+
 void print_namespace_calls(void) {
     CLONE(CLONE_NEWUSER);
     CLONE(CLONE_NEWPID);
@@ -125,6 +132,10 @@ void print_namespace_calls(void) {
     UNSHARE(0x80 /* CLONE_NEWTIME */);
     IN_CHILD("listener", "seccomp", listener());
     IN_CHILD("personality", "read_implies_exec", syscall(SYS_personality, 0x0400000L));
+    REMAP("nothing", 0ul);
+    REMAP("almost_nothing", -1ul);
+    REMAP("rounds_to_nothing", -4095ul);
+    REMAP("a_page", 4096ul);
     SOCKET("vsock", 40, SOCK_STREAM, 0);
     SOCKET("alg", 38, SOCK_SEQPACKET, 0);
     SOCKET("packet", AF_PACKET, SOCK_RAW, 0);
