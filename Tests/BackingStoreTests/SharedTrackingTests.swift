@@ -102,7 +102,7 @@ struct SharedTrackingTests {
     @Test(
         "Whatever way shared memory is written in, the next cut has it",
         arguments: [
-            "anonymous", "first", "second", "segment", "write", "write-mapped", "beside", "punch", "truncate",
+            "anonymous", "first", "second", "segment", "write", "write-mapped", "beside", "queued", "punch", "truncate",
             "dropped",
             "removed", "moved", "unmap", "passing", "passing-segment", "child", "grandchild",
         ]

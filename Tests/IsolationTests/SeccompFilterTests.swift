@@ -28,7 +28,7 @@ import Testing
     @Test func `every call on the list is allowed`() {
         for name in SystemCallPolicy.allowed {
             guard let number = number(name) else { continue }
-            #expect(filter.verdict(number, architecture: architecture) == allow, "\(name)")
+            #expect(filter.verdict(number, architecture: architecture, [0, 4096]) == allow, "\(name)")
         }
         #expect(filter.verdict(452, architecture: architecture) == allow)
     }
@@ -51,6 +51,16 @@ import Testing
         let lists = [SystemCallPolicy.allowed, SystemCallPolicy.absent, SystemCallPolicy.denied]
         let names = lists.flatMap { $0 }
         #expect(Set(names).count == names.count)
+    }
+
+    @Test func `mremap of no page is refused, however it is put`() throws {
+        let page: UInt64 = 4096
+        for length in [0, .max, .max - page + 2] {
+            #expect(try verdict("mremap", page, length, page, 1) == denied(EINVAL), "\(length)")
+        }
+        for length in [1, page, page << 32, 1 << 32, 0xffff_ffff, .max - page + 1, 0xffff_f001] {
+            #expect(try verdict("mremap", page, length, page, 1) == allow, "\(length)")
+        }
     }
 
     @Test func `namespaces cannot be made by any flag or mixture`() throws {

@@ -2,7 +2,7 @@
 ///
 /// Whatever is neither allowed here nor unknown is denied with EPERM.
 package enum SystemCallPolicy {
-    /// Allowed whatever their arguments.
+    /// Allowed whatever their arguments, but for mremap of nothing (`SeccompFilter`).
     package static let allowed: [String] = [
         // Files
         "access", "chdir", "chmod", "chown", "chroot", "close", "close_range", "copy_file_range", "creat", "dup",

@@ -7,6 +7,7 @@
 // sharing - FILE: makes FILE once all but the segment is there, and waits.
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <linux/aio_abi.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@
 #include <sys/ipc.h>
 #include <sys/mman.h>
 #include <sys/shm.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -39,6 +41,24 @@ static void *map(int fd, size_t size) {
     if (start == MAP_FAILED)
         abort();
     return start;
+}
+
+// The same through a queue of asynchronous I/O, which is kept.
+static void write_queued(int fd, size_t page) {
+    static aio_context_t queue;
+    static char data[PAGE];
+    counter = counter * 6364136223846793005ull + 1442695040888963407ull;
+    memcpy(data, &counter, sizeof(counter));
+    struct iocb order = {.aio_fildes = (uint32_t)fd,
+                         .aio_lio_opcode = IOCB_CMD_PWRITE,
+                         .aio_buf = (uintptr_t)data,
+                         .aio_nbytes = PAGE,
+                         .aio_offset = (int64_t)(page * PAGE)};
+    struct iocb *orders[] = {&order};
+    struct io_event done;
+    if ((queue == 0 && syscall(SYS_io_setup, 4, &queue) != 0) || syscall(SYS_io_submit, queue, 1, orders) != 1 ||
+        syscall(SYS_io_getevents, queue, 1, 1, &done, NULL) != 1 || done.res != (int64_t)PAGE)
+        abort();
 }
 
 // A child that writes and is gone before anybody has seen it; with `again`, its own child does it.
@@ -121,6 +141,9 @@ static void run(const char *command, size_t page) {
     else if (!strcmp(command, "beside")) {
         touch(first, PAGES - 1 - page);
         write_page(mapped, page);
+    } else if (!strcmp(command, "queued")) {
+        touch(first, PAGES - 1 - page);
+        write_queued(mapped, page);
     } else if (!strcmp(command, "linger"))
         linger(page);
     else if (!strcmp(command, "release"))
