@@ -20,6 +20,7 @@
 #include "preload.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -29,13 +30,14 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 
 enum operation { MAP = 1, DROP = 2 };
 enum { MOST_SPANS = 4096, MOST_PATIENCE = 1000 };
 
 struct order {
     uint32_t operation, count;
-    struct {
+    struct span {
         uint64_t start, length;
     } spans[MOST_SPANS];
 };
@@ -65,29 +67,49 @@ static struct {
 // The socket with orders, and the process that was given them.
 static int orders = -1, giver;
 
+static long map_span(long start, long length) {
+    // A huge page would have pages that nobody has written; given back in the task.
+    preload_syscall(SYS_prctl, PR_SET_THP_DISABLE, 1, 0, 0, 0, 0);
+    has_memory = 1;
+    long result = preload_syscall(SYS_mmap, start, length, PROT_READ | PROT_WRITE,
+                                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    if (result >= 0 && result != start)
+        return -EEXIST;
+    return result < 0 ? result : preload_syscall(SYS_madvise, start, length, MADV_DONTFORK, 0, 0, 0);
+}
+
+// Many at a time: process_madvise(2) of 5,000 single pages takes half of what as many calls of madvise(2) take.
+static long drop_spans(const struct span *spans, size_t count) {
+    struct iovec some[IOV_MAX];
+    int self = (int)preload_syscall(SYS_pidfd_open, preload_syscall(SYS_getpid, 0, 0, 0, 0, 0, 0), 0, 0, 0, 0, 0);
+    long result = 0;
+    for (size_t done = 0; done < count && result >= 0;) {
+        size_t n = count - done < IOV_MAX ? count - done : IOV_MAX, bytes = 0;
+        for (size_t i = 0; i < n; i++) {
+            some[i] = (struct iovec){(void *)(uintptr_t)spans[done + i].start, spans[done + i].length};
+            bytes += spans[done + i].length;
+        }
+        // Older kernels do not do it, not even for the caller itself; one that stops midway is asked for each.
+        if (preload_syscall(SYS_process_madvise, self, (long)some, (long)n, MADV_DONTNEED, 0, 0) != (long)bytes)
+            for (size_t i = 0; i < n && result >= 0; i++)
+                result =
+                    preload_syscall(SYS_madvise, (long)some[i].iov_base, (long)some[i].iov_len, MADV_DONTNEED, 0, 0, 0);
+        done += n;
+    }
+    preload_syscall(SYS_close, self, 0, 0, 0, 0, 0);
+    return result;
+}
+
 static long carry_out(const struct order *order, size_t size) {
     if (size < 2 * sizeof(uint32_t) || order->count > MOST_SPANS ||
         size != 2 * sizeof(uint32_t) + order->count * sizeof(order->spans[0]))
         return -EINVAL;
-    long result = 0;
-    for (uint32_t i = 0; i < order->count && result >= 0; i++) {
-        long start = (long)order->spans[i].start, length = (long)order->spans[i].length;
-        if (order->operation == MAP) {
-            // A huge page would have pages that nobody has written; given back in the task.
-            preload_syscall(SYS_prctl, PR_SET_THP_DISABLE, 1, 0, 0, 0, 0);
-            has_memory = 1;
-            result = preload_syscall(SYS_mmap, start, length, PROT_READ | PROT_WRITE,
-                                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
-            if (result >= 0 && result != start)
-                result = -EEXIST;
-            if (result >= 0)
-                result = preload_syscall(SYS_madvise, start, length, MADV_DONTFORK, 0, 0, 0);
-        } else {
-            result = order->operation == DROP ? preload_syscall(SYS_madvise, start, length, MADV_DONTNEED, 0, 0, 0)
-                                              : -EINVAL;
-        }
-    }
-    return result < 0 ? result : 0;
+    if (order->operation == DROP)
+        return drop_spans(order->spans, order->count);
+    long result = order->operation == MAP ? 0 : -EINVAL;
+    for (uint32_t i = 0; i < order->count && result >= 0; i++)
+        result = map_span((long)order->spans[i].start, (long)order->spans[i].length);
+    return result;
 }
 
 // Whether the socket has no more to say.

@@ -82,7 +82,13 @@ extension MemoryArrival {
     package func endBeginning() async {
         tracking.isOver.set()
         await tracking.state.withLock { $0.beginning }?.value
-        replica.inherited?.letGo()
+    }
+
+    /// The processes go on: CRIU, which they have inherited from, may end, once it is known what they have written.
+    func confirmInherited() async {
+        guard let inherited = replica.inherited else { return }
+        await server.confirmInherited()
+        inherited.letGo()
     }
 
     /// Processes whose tracking goes on, for the owner; once all pages are in.

@@ -155,6 +155,7 @@ package final class MemoryArrival: Sendable {
     package func allIn(retracking: Retracking? = nil) async throws {
         let clock = watch()
         defer { clock.cancel() }
+        await confirmInherited()
         for await event in events {
             switch event {
             case .served(.failed(let error)): throw Self.unservable("\(error)")

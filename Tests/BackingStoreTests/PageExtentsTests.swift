@@ -13,10 +13,19 @@ struct PageExtentsTests {
         for _ in 0..<100 {
             let start = UInt64.random(in: 0..<320, using: &generator)
             let range = start..<start + UInt64.random(in: 1..<20, using: &generator)
-            if Bool.random(using: &generator) {
+            switch Int.random(in: 0..<3, using: &generator) {
+            case 0:
                 extents.remove(range)
                 model = model.filter { !range.contains($0.key) }
-            } else {
+            case 1:
+                // Several at once, in order.
+                let ranges = [
+                    range, range.upperBound + 3..<range.upperBound + 4, range.upperBound + 9..<range.upperBound + 30,
+                ]
+                .prefix(Int.random(in: 1...3, using: &generator))
+                extents.remove(Array(ranges))
+                model = model.filter { page in !ranges.contains { $0.contains(page.key) } }
+            default:
                 let target = UInt64.random(in: 0..<600, using: &generator)
                 guard target >= range.upperBound || target + UInt64(range.count) <= range.lowerBound else { continue }
                 let moved = model.filter { range.contains($0.key) }

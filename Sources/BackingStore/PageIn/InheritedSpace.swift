@@ -14,11 +14,28 @@ package struct InheritedSpace: Sendable, Equatable {
 
     /// Addresses of the process, by page number, and where the first of them is.
     package struct Region: Sendable, Equatable {
-        package let pages: Range<UInt64>
+        package private(set) var pages: Range<UInt64>
         /// Bytes.
-        package let source: UInt64
+        package private(set) var source: UInt64
+        /// Addresses that are kept for it, bytes.
+        private let room: Range<UInt64>
+
+        init(_ pages: Range<UInt64>, _ addresses: inout InheritedAddresses) {
+            self.pages = pages
+            (source, room) = addresses.take(pages)
+        }
 
         var addresses: Range<UInt64> { source..<source + UInt64(pages.count) * 4096 }
+
+        /// Has more pages before and behind as far as there is room; returns the addresses that it has more.
+        mutating func extend(to wanted: Range<UInt64>) -> [Range<UInt64>] {
+            let old = addresses
+            let before = min(pages.lowerBound - wanted.lowerBound, (source - room.lowerBound) / 4096)
+            let behind = min(wanted.upperBound - pages.upperBound, (room.upperBound - old.upperBound) / 4096)
+            pages = pages.lowerBound - before..<pages.upperBound + behind
+            source -= before * 4096
+            return [source..<old.lowerBound, old.upperBound..<old.upperBound + behind * 4096].filter { !$0.isEmpty }
+        }
     }
 
     /// In order of address, disjoint.
@@ -75,34 +92,29 @@ package struct InheritedSpace: Sendable, Equatable {
         }
     }
 
-    /// Makes regions for pages that have none; returns these.
-    mutating func cover(_ pages: [UInt64], _ addresses: inout InheritedAddresses) -> [Region] {
-        let missing = pages.filter { region(of: $0) == nil }.sorted()
-        var groups: [Range<UInt64>] = []
-        for page in missing {
-            let isNear = groups.last.map { page - $0.upperBound < Self.farthest } ?? false
-            // A region in between parts them, too.
-            let isParted = groups.last.map { last in
-                regions.contains { $0.pages.lowerBound >= last.upperBound && $0.pages.upperBound <= page }
+    /// Has pages in regions that are in none: near ones are extended, others made.
+    ///
+    /// Returns the addresses that are new.
+    mutating func cover(_ pages: [UInt64], _ addresses: inout InheritedAddresses) -> [Range<UInt64>] {
+        var made: [Range<UInt64>] = []
+        for page in pages.sorted() where region(of: page) == nil {
+            let next = regions.firstIndex { $0.pages.lowerBound > page }
+            let last = (next ?? regions.count) - 1
+            // Slack ends where a neighbour begins.
+            let low = last >= 0 ? regions[last].pages.upperBound : 0
+            let high = next.map { regions[$0].pages.lowerBound } ?? .max
+            let wanted = max(low, page - min(page, Self.more))..<min(high, page + 1 + Self.more)
+            if last >= 0, page - low < Self.farthest {
+                made += regions[last].extend(to: regions[last].pages.lowerBound..<wanted.upperBound)
+            } else if let next, high - page < Self.farthest {
+                made += regions[next].extend(to: wanted.lowerBound..<regions[next].pages.upperBound)
             }
-            if isNear, isParted != true, let last = groups.last {
-                groups[groups.count - 1] = last.lowerBound..<page + 1
-            } else {
-                groups.append(page..<page + 1)
-            }
+            guard region(of: page) == nil, regions.count < Self.mostRegions else { continue }
+            let region = Region(wanted, &addresses)
+            regions.insert(region, at: last + 1)
+            made.append(region.addresses)
         }
-        var made: [Region] = []
-        for (i, group) in groups.enumerated() where regions.count + made.count < Self.mostRegions {
-            let others = (regions + made).map(\.pages)
-            let low = others.map(\.upperBound).filter { $0 <= group.lowerBound }.max() ?? 0
-            let next = i + 1 < groups.count ? [groups[i + 1].lowerBound] : []
-            let high = (others.map(\.lowerBound) + next).filter { $0 >= group.upperBound }.min() ?? .max
-            let start = max(low, group.lowerBound - min(group.lowerBound, Self.more))
-            let pages = start..<min(high, group.upperBound + Self.more)
-            made.append(Region(pages: pages, source: addresses.take(pages)))
-        }
-        regions = (regions + made).sorted { $0.pages.lowerBound < $1.pages.lowerBound }
-        return made
+        return normalized(made)
     }
 }
 
@@ -116,14 +128,18 @@ struct InheritedAddresses: Sendable {
     /// Page tables that cover 2 MB can be moved as they are where addresses agree in what is below that.
     private static let alignment: UInt64 = 2 << 20
 
-    /// The address for the first of some pages.
-    mutating func take(_ pages: Range<UInt64>) -> UInt64 {
-        let offset = pages.lowerBound * 4096 % Self.alignment
-        let start = next + offset
-        let end = start + UInt64(pages.count) * 4096
-        // Some room in between: two regions are two mappings.
-        next = (end / Self.alignment + 2) * Self.alignment
-        return start
+    /// Addresses kept for each region, 64 GB: it may grow in both directions.
+    private static let room: UInt64 = 64 << 30
+
+    /// The address for the first of some pages, and the addresses around it that nobody else gets.
+    mutating func take(_ pages: Range<UInt64>) -> (source: UInt64, room: Range<UInt64>) {
+        let size = UInt64(pages.count) * 4096
+        let room = next..<next + max(Self.room, (size / Self.alignment + 4) * Self.alignment)
+        let spare = (room.upperBound - room.lowerBound - size) / 2 / Self.alignment * Self.alignment
+        next = room.upperBound
+        // Not to the very ends: two regions are two mappings.
+        let source = room.lowerBound + spare + pages.lowerBound * 4096 % Self.alignment
+        return (source, room.lowerBound + 4096..<room.upperBound - 4096)
     }
 }
 

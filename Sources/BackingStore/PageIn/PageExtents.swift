@@ -87,6 +87,32 @@ struct PageExtents: Sendable, Equatable {
         return removed
     }
 
+    /// Takes out many ranges, sorted and disjoint, at once.
+    mutating func remove(_ ranges: [Range<UInt64>]) {
+        var kept: [Extent] = []
+        kept.reserveCapacity(extents.count + ranges.count)
+        var next = 0
+        for extent in extents {
+            var start = extent.start
+            while next < ranges.count, ranges[next].upperBound <= start { next += 1 }
+            var i = next
+            while i < ranges.count, ranges[i].lowerBound < extent.end {
+                let range = ranges[i]
+                if start < range.lowerBound {
+                    let count = range.lowerBound - start
+                    kept.append(Extent(start: start, count: count, source: extent.source + (start - extent.start)))
+                }
+                start = max(start, range.upperBound)
+                i += 1
+            }
+            if start < extent.end {
+                let count = extent.end - start
+                kept.append(Extent(start: start, count: count, source: extent.source + (start - extent.start)))
+            }
+        }
+        extents = kept
+    }
+
     /// Takes out a range that was unmapped, unless it is the one that a move has left.
     ///
     /// The kernel tells of that one after the move, when another thread may have moved pages of its own to the same

@@ -15,6 +15,16 @@ extension PageServer {
         }
     }
 
+    /// Finds out what of inherited memory was written before tracking began; CRIU may end afterwards.
+    package func confirmInherited() async {
+        await withCheckedContinuation { continuation in
+            control.enqueue { [loop] in
+                for space in loop.spaces where space.isTracking { space.confirmInherited() }
+                continuation.resume()
+            }
+        }
+    }
+
     /// The processes that are tracked, by their number in their own pid namespace.
     package func tracked() async -> Set<pid_t> {
         await withCheckedContinuation { continuation in
@@ -162,7 +172,7 @@ extension PageServerLoop {
                 pid: retracked.process.hostPid,
                 startTime: retracked.startTime,
                 userfault: retracked.userfault,
-                written: normalized(space.written + space.moved),
+                written: normalized(space.written + space.moved + space.unconfirmed),
                 inheritedPages: space.inheritedPages
             )
         }

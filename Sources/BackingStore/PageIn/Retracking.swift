@@ -106,8 +106,8 @@ package struct AdoptedProcess: Sendable {
 extension ServedSpace {
     /// Has the process's writes tracked from now on: its private mappings are registered for write protection too.
     ///
-    /// The process must be stopped. What is in already counts as written, but for what it has inherited and not written
-    /// since, which is told by its still being shared with CRIU: CRIU must not have ended.
+    /// The process must be stopped. What is in already counts as written, but for what it has inherited: that is found out
+    /// by `confirmInherited`.
     func startTracking(hostPid: pid_t) throws {
         let mode = Int32(SMI_UFFD_MISSING.rawValue | SMI_UFFD_WP.rawValue)
         var view = try InheritedView(source.inherited, of: hostPid)
@@ -121,8 +121,8 @@ extension ServedSpace {
                     written.append(start / 4096..<end / 4096)
                     continue
                 }
-                written += found.written
-                for range in found.inherited { note(inherited: range) }
+                written += found.others
+                note(inherited: found.inherited)
                 isAsynchronous = true
             } else if !isAsynchronous {
                 // It is refused where the kernel would have each write to a protected page wait for an answer. Pages are
@@ -138,6 +138,16 @@ extension ServedSpace {
             throw PageInError(pid: pid, page: nil, cause: "CRIU's userfaultfd does not track writes")
         }
         isTracking = true
+        self.hostPid = hostPid
+    }
+
+    /// Finds out what of the inherited pages was written between the fork that it came by and the beginning of tracking.
+    ///
+    /// A page that is still shared with CRIU was not: CRIU must not have ended, or all of them count as written.
+    func confirmInherited() {
+        guard !unconfirmed.isEmpty, let own = try? InheritedView.written(unconfirmed, by: hostPid) else { return }
+        written += own
+        unconfirmed = []
     }
 
     /// Notes what has been written in a part so far; false where it cannot be taken over.

@@ -37,6 +37,10 @@ final class ServedSpace {
     let isForked: Bool
     /// Pages that the process had when it was restored, without their having come in.
     private(set) var inheritedPages = 0
+    /// Those of which it is not known yet that they are as in the backing file, sorted.
+    var unconfirmed: [Range<UInt64>] = []
+    /// The process on this host, once it is tracked.
+    var hostPid: pid_t = 0
     /// Pages found written so far, where writes are tracked.
     var written: [Range<UInt64>] = []
     /// CRIU has restored everything.
@@ -143,9 +147,11 @@ final class ServedSpace {
     }
 
     /// Pages are there already, as they are in the backing file.
-    func note(inherited pages: Range<UInt64>) {
+    func note(inherited pages: [Range<UInt64>]) {
         extents.remove(pages)
-        inheritedPages += pages.count
+        // Mappings are looked at in order of address.
+        unconfirmed += pages
+        inheritedPages += pageCount(pages)
     }
 
     private func note(_ change: PageJournal.Change) {
