@@ -87,7 +87,10 @@ final class TypedTerminal: Sendable {
             let deadline = ContinuousClock.now + limit
             // Read on: a command whose terminal is full cannot end.
             while try !child.hasEnded(within: 10) {
-                guard ContinuousClock.now < deadline else { throw Silence(cause: "the command has not ended") }
+                guard ContinuousClock.now < deadline else {
+                    let shown = screen.withLock { String(decoding: $0.text.suffix(2000), as: UTF8.self) }
+                    throw Silence(cause: "the command has not ended; the screen shows: \(shown)")
+                }
                 while try readSome(before: .now) {}
             }
             while try readSome(before: .now) {}
