@@ -17,6 +17,7 @@
 // In the end CRIU stays until the agent closes the socket, a second at most: as long as a page is mapped here, a task
 // that has written it shows, by having one of its own.
 #define _GNU_SOURCE
+#include "../CLinux/include/smi_inherit.h"
 #include "preload.h"
 
 #include <errno.h>
@@ -32,15 +33,7 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
-enum operation { MAP = 1, DROP = 2 };
-enum { MOST_SPANS = 4096, MOST_PATIENCE = 1000 };
-
-struct order {
-    uint32_t operation, count;
-    struct span {
-        uint64_t start, length;
-    } spans[MOST_SPANS];
-};
+enum { MOST_PATIENCE = 1000 }; // milliseconds
 
 struct item {
     size_t length;
@@ -55,8 +48,12 @@ static struct reservation {
     uintptr_t start;
     size_t length;
 } reserved, area;
-// What forks have to copy, as the file "inherit" says; NULL before it is read.
-static char *spans;
+// What the forks that make tasks have to copy, as the file "inherit" says.
+static struct need {
+    int pid;
+    long start, length;
+} * needs;
+static size_t need_count;
 // The mappings of the task that this process becomes: those from `next` on are still to be made, the first one at `at`.
 static struct {
     struct item *items;
@@ -79,7 +76,7 @@ static long map_span(long start, long length) {
 }
 
 // Many at a time: process_madvise(2) of 5,000 single pages takes half of what as many calls of madvise(2) take.
-static long drop_spans(const struct span *spans, size_t count) {
+static long drop_spans(const struct smi_inherit_span *spans, size_t count) {
     struct iovec some[IOV_MAX];
     int self = (int)preload_syscall(SYS_pidfd_open, preload_syscall(SYS_getpid, 0, 0, 0, 0, 0, 0), 0, 0, 0, 0, 0);
     long result = 0;
@@ -100,13 +97,13 @@ static long drop_spans(const struct span *spans, size_t count) {
     return result;
 }
 
-static long carry_out(const struct order *order, size_t size) {
-    if (size < 2 * sizeof(uint32_t) || order->count > MOST_SPANS ||
+static long carry_out(const struct smi_inherit_order *order, size_t size) {
+    if (size < 2 * sizeof(uint32_t) || order->count > SMI_INHERIT_MOST_SPANS ||
         size != 2 * sizeof(uint32_t) + order->count * sizeof(order->spans[0]))
         return -EINVAL;
-    if (order->operation == DROP)
+    if (order->operation == SMI_INHERIT_DROP)
         return drop_spans(order->spans, order->count);
-    long result = order->operation == MAP ? 0 : -EINVAL;
+    long result = order->operation == SMI_INHERIT_MAP ? 0 : -EINVAL;
     for (uint32_t i = 0; i < order->count && result >= 0; i++)
         result = map_span((long)order->spans[i].start, (long)order->spans[i].length);
     return result;
@@ -114,7 +111,7 @@ static long carry_out(const struct order *order, size_t size) {
 
 // Whether the socket has no more to say.
 static int serve_order(int socket) {
-    static struct order order;
+    static struct smi_inherit_order order;
     long size = preload_syscall(SYS_recvfrom, socket, (long)&order, sizeof(order), 0, 0, 0);
     if (size == -EINTR)
         return 0;
@@ -150,6 +147,22 @@ __attribute__((destructor)) static void stay(void) {
         preload_syscall(SYS_poll, (long)&file, 1, MOST_PATIENCE, 0, 0, 0);
 }
 
+// Reads the file "inherit"; without it, or room for it, no fork copies anything.
+static void read_needs(int images) {
+    char *list = preload_read_list(images, "inherit");
+    size_t lines = 0;
+    for (char *at = list; at != NULL && (at = strchr(at, '\n')) != NULL; at++)
+        lines++;
+    needs = calloc(lines + 1, sizeof(*needs));
+    for (char *line = list; needs != NULL && need_count < lines; line = strchr(line, '\n') + 1) {
+        struct need *need = &needs[need_count];
+        if (sscanf(line, "%d %lx %lx", &need->pid, &need->start, &need->length) != 3)
+            break;
+        need_count++;
+    }
+    free(list);
+}
+
 // Reads a list; false where it makes no sense.
 static int parse(char *list) {
     unsigned long total, length, prot, flags, source, sum = 0;
@@ -177,8 +190,8 @@ void preload_begin_inheriting(int images, const char *image) {
     int pid;
     char name[32];
     // It is read before any task is made.
-    if (has_memory && spans == NULL && strcmp(image, "pstree.img") == 0)
-        spans = preload_read_list(images, "inherit");
+    if (has_memory && needs == NULL && strcmp(image, "pstree.img") == 0)
+        read_needs(images);
     if (!has_memory || sscanf(image, "pagemap-%d.img", &pid) != 1)
         return;
     area = reserved;
@@ -202,16 +215,15 @@ static int is_in_area(uintptr_t start) {
     return start >= area.start && start - area.start < area.length;
 }
 
-// Advises of what the fork of a process has to copy: of all, if `pid` is that of none of the tasks.
+// Advises of what the fork of a process has to copy: of all, if `any`. Whether there is something of the process.
 static int advise_of(int pid, int any, int advice) {
-    long listed, start, length;
     int found = 0;
-    for (char *line = spans; line != NULL && *line != 0; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL) {
-        if (sscanf(line, "%ld %lx %lx", &listed, &start, &length) != 3 || (!any && listed != pid))
+    for (size_t i = 0; i < need_count; i++) {
+        if (!any && needs[i].pid != pid)
             continue;
         found = 1;
         // What has been taken is not there any more: ENOMEM, and the rest is done.
-        preload_syscall(SYS_madvise, start, length, advice, 0, 0, 0);
+        preload_syscall(SYS_madvise, needs[i].start, needs[i].length, advice, 0, 0, 0);
     }
     return found;
 }

@@ -14,14 +14,14 @@ int smi_pages_write(pid_t pid, const uint64_t *addresses, size_t count, const vo
 // by fork and written since is among them. Returns how many regions, or -errno (-ENOSPC: more than capacity).
 ssize_t smi_pagemap_exclusive(int pagemap, uint64_t start, uint64_t end, struct smi_region *out, size_t capacity);
 
-// An order of Sources/CCriuPreload/inherit.c: count spans of {start, length}, addresses in bytes.
+// An order, as Sources/CCriuPreload/inherit.c takes it: the first `count` of the spans, addresses in bytes.
+enum { SMI_INHERIT_MAP = 1, SMI_INHERIT_DROP = 2, SMI_INHERIT_MOST_SPANS = 4096 };
 struct smi_inherit_order {
     uint32_t operation, count;
-    struct {
+    struct smi_inherit_span {
         uint64_t start, length;
-    } spans[4096];
+    } spans[SMI_INHERIT_MOST_SPANS];
 };
-enum { SMI_INHERIT_MAP = 1, SMI_INHERIT_DROP = 2, SMI_INHERIT_MOST_SPANS = 4096 };
 // Gives an order and waits for its answer, at most so many milliseconds: 0, or -errno.
 int smi_inherit_order(int socket, int operation, const uint64_t *starts, const uint64_t *lengths, size_t count,
                       int patience);
