@@ -43,8 +43,6 @@ struct SharedWatch {
     }
 
     private let isHeard: Bool
-    /// Whatever is not written through a mapping is told of.
-    private var isHeardNow = false
     private var mark: ModifyWatch.Mark?
     private var isSegment = false
     private var last: Seen?
@@ -67,12 +65,12 @@ struct SharedWatch {
         // Nothing but mappings leads to a segment.
         isSegment = sighting.object.kind == .segment
         if mark == nil, !isSegment, isHeard || memory.isAnonymous { mark = memory.watched() }
-        // Queued writes go through descriptors.
-        isHeardNow = mark != nil && !(written.mayBeQueued && !isSegment && !memory.isAnonymous)
+        // Queued writes go through descriptors, and are not told of.
+        let isTold = isSegment || mark != nil && (memory.isAnonymous || !written.mayBeQueued)
         let seen = Seen(state: memory.state, uses: Set(sighting.uses), glance: glance)
         defer { last = seen }
         guard let pages = Self.tracked(seen.uses, written.pages), let last,
-            isOnlyMapped(since: last, until: seen, pages)
+            isOnlyMapped(since: last, until: seen, pages, isTold)
         else { return nil }
         return pages
     }
@@ -92,8 +90,9 @@ struct SharedWatch {
         return normalized(pages)
     }
 
-    /// Whether nothing but the mappings that are still there can have changed the object.
-    private func isOnlyMapped(since last: Seen, until now: Seen, _ pages: [Range<UInt64>]) -> Bool {
+    /// Whether nothing but the mappings that are still there can have changed the object; `isTold`: other changes are told
+    /// of.
+    private func isOnlyMapped(since last: Seen, until now: Seen, _ pages: [Range<UInt64>], _ isTold: Bool) -> Bool {
         let (old, new) = (last.state, now.state)
         guard old.size == new.size, old.accessed == new.accessed,
             old.accessed < last.glance.realtime - Self.tick,
@@ -102,7 +101,7 @@ struct SharedWatch {
         else { return false }
         if let mark, ModifyWatch.host.isModified(mark, since: last.glance.changes) { return false }
         let isChanged = (old.modified, old.changed) != (new.modified, new.changed)
-        guard isHeardNow || isSegment else {
+        guard isTold else {
             // What changes the times is not known; what does so within a tick does not even change them.
             return !isChanged && max(old.modified, old.changed) < last.glance.realtime - Self.tick
         }
