@@ -40,8 +40,6 @@ package struct TrackingFigures: Sendable {
 /// The tracking of processes that have been restored.
 final class TrackingOn: Sendable {
     struct State {
-        /// Of processes that inherit memory, and of all.
-        var ofHeirs: Task<Void, Never>?
         var beginning: Task<Void, Never>?
         var adopted: [AdoptedProcess] = []
         var figures = TrackingFigures()
@@ -54,24 +52,15 @@ final class TrackingOn: Sendable {
 
 /// A restored program's writes are tracked from its first instruction on, so that the new owner need not read everything.
 extension MemoryArrival {
-    /// Begins to track the restored processes that inherit memory, while CRIU, which they share it with, is there still.
-    package func beginTrackingHeirs(_ processes: @escaping @Sendable () -> [FlushedProcess]) {
-        let heirs = heirs
-        guard !heirs.isEmpty else { return }
-        let task = Task { [server] in
-            for process in (try? await offload(processes)) ?? [] where heirs.contains(process.inner) {
-                // One that cannot be tracked is read whole later.
-                try? await server.track(process)
-            }
-        }
-        tracking.state.withLock { $0.ofHeirs = task }
-    }
-
-    /// Begins to track restored processes that are stopped still, beside whatever else is done.
-    package func beginTracking(_ processes: @escaping @Sendable () async throws -> [FlushedProcess]) {
+    /// Begins to track restored processes that are stopped still, beside whatever else is done; first those that inherit
+    /// memory, which is waited for.
+    package func beginTracking(_ processes: @escaping @Sendable () -> [FlushedProcess]) {
+        let heirs = Set(sources.filter { !$0.value.inherited.isEmpty }.keys)
         let task = Task { [server, tracking] in
-            await tracking.state.withLock { $0.ofHeirs }?.value
-            for process in (try? await processes()) ?? [] where !tracking.isOver.isSet {
+            let all = (try? await offload(processes)) ?? []
+            let order = all.filter { heirs.contains($0.inner) } + all.filter { !heirs.contains($0.inner) }
+            for process in order where heirs.contains(process.inner) || !tracking.isOver.isSet {
+                // One that cannot be tracked is read whole later.
                 try? await server.track(process)
             }
         }

@@ -23,7 +23,7 @@ package final class MemoryArrival: Sendable {
     private let events: AsyncStream<Event>
     private let happen: AsyncStream<Event>.Continuation
     private let late: LatePages
-    private let sources: [Int32: PageSource]
+    let sources: [Int32: PageSource]
 
     /// Prepares to serve the pages of a replica; `keeper` keeps faults waiting if this process dies.
     package init(_ replica: MemoryReplica, keeper: PageKeeper?) throws {
@@ -112,14 +112,10 @@ package final class MemoryArrival: Sendable {
     /// Private memory that the restored processes can inherit, by process.
     package var inheritable: [Int32: InheritedSpace] { replica.inherited?.spaces(of: replica.epoch) ?? [:] }
 
-    /// A process will inherit what is filled of some mappings (pages, sorted).
-    package func inherits(_ process: Int32, _ mappings: [Range<UInt64>]) {
-        guard let space = inheritable[process] else { return }
-        sources[process]?.inherited = intersection(space.ranges, mappings)
+    /// A process will inherit pages (sorted).
+    package func inherits(_ process: Int32, _ pages: [Range<UInt64>]) {
+        sources[process]?.inherited = pages
     }
-
-    /// The processes that inherit memory.
-    var heirs: Set<Int32> { Set(sources.filter { !$0.value.inherited.isEmpty }.keys) }
 
     /// Hands out the shared memory that is not ready, and belongs into CRIU's images: the object, its pages, and how to
     /// read one.

@@ -111,7 +111,7 @@ package actor MemoryOwner {
     }
 
     /// Takes up a replica over a new stream; it says which epoch it holds.
-    package func add(_ host: String, over link: any EpochLink) async throws {
+    func add(_ host: String, over link: any EpochLink) async throws {
         do {
             let generation = try await around.generation()
             try await link.send(.hello(user: around.user, generation: generation, image: around.image))

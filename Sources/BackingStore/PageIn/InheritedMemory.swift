@@ -69,8 +69,7 @@ package final class InheritedMemory: Sendable {
             guard !state.isGivenUp else { return }
             do {
                 state.epoch = nil
-                try update(&state, source)
-                if grows { try grow(&state, source) }
+                try update(&state, source, grows)
                 state.epoch = epoch
             } catch {
                 state.isGivenUp = true
@@ -89,32 +88,63 @@ package final class InheritedMemory: Sendable {
         process.letGo()
     }
 
-    // MARK: What is filled already
-
-    private func update(_ state: inout State, _ source: Source) throws {
+    private func update(_ state: inout State, _ source: Source, _ grows: Bool) throws {
         for (number, space) in state.spaces where source.stores[number] == nil {
-            try process.drop(space.addresses(of: space.ranges))
+            try process.drop(space.addresses(of: space.held))
             state.spaces[number] = nil
         }
-        for (number, var space) in state.spaces {
-            guard let store = source.stores[number] else { continue }
-            let absent = store.absent(of: space.ranges.flatMap { Array($0) })
-            try drop(normalized(absent.map { $0..<$0 + 1 }), &space)
-            try drop(intersection(space.ranges, source.except[number] ?? []), &space)
-            let changed = Self.pages(of: store, after: space.epoch).filter { space.held.contains($0) }
-            try write(changed, of: store, &space)
-            space.epoch = store.statistics.epoch
-            state.spaces[number] = space
+        let filled = state.spaces.values.reduce(0) { $0 + pageCount($1.held) }
+        var room = grows ? max(0, min(Self.most, Int(clamping: process.bytes / 4096)) - filled) : 0
+        for (number, store) in source.stores.sorted(by: { $0.key < $1.key }) where !SharedNumber.isShared(number) {
+            let except = source.except[number] ?? []
+            if var space = state.spaces[number] {
+                let dropped = try refresh(&space, store, except)
+                room += grows ? dropped : 0
+                let changed = store.pages(changedAfter: space.epoch, limit: Int(store.statistics.pages))
+                let pages = normalized(changed.map { $0..<$0 + 1 })
+                try write(intersection(pages, space.held), of: store, &space)
+                room -= try add(subtract(space.held, from: pages), room, except, store, &space, &state.addresses)
+                space.epoch = store.statistics.epoch
+                state.spaces[number] = space
+            } else if room > 0 {
+                var space = InheritedSpace(epoch: store.statistics.epoch)
+                let pages = Self.choose(from: store, hot: source.hot[number] ?? [], room: room)
+                room -= try add(pages, room, except, store, &space, &state.addresses)
+                state.spaces[number] = space
+            }
         }
     }
 
-    private func drop(_ pages: [Range<UInt64>], _ space: inout InheritedSpace) throws {
-        guard !pages.isEmpty else { return }
-        try process.drop(space.addresses(of: pages))
-        space.remove(pages)
+    /// Drops pages that are gone or come another way; returns how many.
+    private func refresh(_ space: inout InheritedSpace, _ store: PageStore, _ except: [Range<UInt64>]) throws -> Int {
+        let absent = store.absent(of: Array(space.held.joined()))
+        let gone = normalized(absent.map { $0..<$0 + 1 } + intersection(space.held, except))
+        guard !gone.isEmpty else { return 0 }
+        try process.drop(space.addresses(of: gone))
+        space.remove(gone)
+        return pageCount(gone)
     }
 
-    private func write(_ pages: [UInt64], of store: PageStore, _ space: inout InheritedSpace) throws {
+    /// Fills pages that are not yet, as many as there is room for; returns how many.
+    private func add(
+        _ pages: [Range<UInt64>],
+        _ room: Int,
+        _ except: [Range<UInt64>],
+        _ store: PageStore,
+        _ space: inout InheritedSpace,
+        _ addresses: inout InheritedAddresses
+    ) throws -> Int {
+        let wanted = prefix(of: subtract(except, from: pages), pages: room)
+        guard !wanted.isEmpty else { return 0 }
+        try process.map(space.cover(wanted.joined(), &addresses))
+        // What lies where no region could be made stays away.
+        let covered = intersection(wanted, space.regions.map(\.pages))
+        try write(covered, of: store, &space)
+        return pageCount(covered)
+    }
+
+    private func write(_ ranges: [Range<UInt64>], of store: PageStore, _ space: inout InheritedSpace) throws {
+        let pages = Array(ranges.joined())
         let buffer = UnsafeMutableRawPointer.allocate(
             byteCount: Self.batch * PageStore.pageSize,
             alignment: PageStore.pageSize
@@ -130,49 +160,24 @@ package final class InheritedMemory: Sendable {
         space.add(pages)
     }
 
-    // MARK: More of it
-
-    private func grow(_ state: inout State, _ source: Source) throws {
-        let processes = source.stores.keys.filter { !SharedNumber.isShared($0) }
-        var room =
-            min(Self.most, Int(clamping: process.bytes / 4096)) - state.spaces.values.reduce(0) { $0 + $1.held.count }
-        for number in processes.sorted() where room > 0 {
-            guard let store = source.stores[number] else { continue }
-            var space = state.spaces[number] ?? InheritedSpace(epoch: store.statistics.epoch)
-            let except = source.except[number] ?? []
-            let wanted = Self.choose(from: store, hot: source.hot[number] ?? [], room: room + space.held.count)
-                .filter { page in
-                    let i = except.firstIndex(endingAfter: page)
-                    return !space.held.contains(page) && !(i < except.count && except[i].contains(page))
-                }
-            let made = space.cover(wanted, &state.addresses)
-            try process.map(made)
-            // What lies where nothing could be mapped stays away.
-            let pages = wanted.filter { space.address(of: $0) != nil }.prefix(max(0, room)).sorted()
-            try write(pages, of: store, &space)
-            room -= pages.count
-            state.spaces[number] = space
-        }
-    }
-
-    /// All pages, or, where there are more, some of those that are wanted most.
-    static func choose(from store: PageStore, hot: [UInt64], room: Int) -> [UInt64] {
+    /// All pages, or, where there are more than there is room for, some of those that are wanted most.
+    static func choose(from store: PageStore, hot: [UInt64], room: Int) -> [Range<UInt64>] {
         let statistics = store.statistics
-        guard statistics.pages > UInt64(room) else { return pages(of: store, after: 0) }
-        var chosen = hot.filter(store.holds).prefix(room)
-        var taken = Set(chosen)
-        // What changed in the last epochs: ever more of them, until there is more than there is room for.
-        var back: UInt64 = 1
-        while back < statistics.epoch {
-            let next = store.pages(changedAfter: statistics.epoch - back, limit: room + 1)
-            if next.count > room { break }
-            for page in next where taken.count < room && taken.insert(page).inserted { chosen.append(page) }
-            back *= 2
+        var chosen: [UInt64]
+        if statistics.pages <= UInt64(room) {
+            chosen = store.pages(limit: Int(statistics.pages))
+        } else {
+            chosen = Array(hot.filter(store.holds).prefix(room))
+            // What changed in the last epochs: ever more of them, until there is more than there is room for.
+            var back: UInt64 = 1
+            while back < statistics.epoch {
+                let latest = store.pages(changedAfter: statistics.epoch - back, limit: room + 1)
+                let both = Set(chosen).union(latest)
+                if both.count > room { break }
+                chosen = Array(both)
+                back *= 2
+            }
         }
-        return Array(chosen)
-    }
-
-    private static func pages(of store: PageStore, after epoch: UInt64) -> [UInt64] {
-        store.pages(changedAfter: epoch, limit: Int(store.statistics.pages))
+        return normalized(chosen.map { $0..<$0 + 1 })
     }
 }

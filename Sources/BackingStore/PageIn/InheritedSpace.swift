@@ -1,7 +1,6 @@
 /// Where the inherited memory of one process lies in the process that it is inherited from.
 ///
-/// Pure.
-/// A mapping is inherited whole, and its bounds are known only at the freeze. So it is not pages that have a place there,
+/// Pure. A mapping is inherited whole, and its bounds are known only at the freeze. So it is not pages that have a place there,
 /// but regions: all addresses from the first of some pages that lie near each other to the last, and some more.
 package struct InheritedSpace: Sendable, Equatable {
     /// Pages further apart than this are in regions of their own: 64 MB.
@@ -40,9 +39,8 @@ package struct InheritedSpace: Sendable, Equatable {
 
     /// In order of address, disjoint.
     package private(set) var regions: [Region] = []
-    /// Pages that are filled; the same sorted.
-    private(set) var held: Set<UInt64> = []
-    package private(set) var ranges: [Range<UInt64>] = []
+    /// Pages that are filled, sorted.
+    package private(set) var held: [Range<UInt64>] = []
     /// The epoch that they are of.
     var epoch: UInt64
 
@@ -51,29 +49,19 @@ package struct InheritedSpace: Sendable, Equatable {
     }
 
     mutating func add(_ pages: [UInt64]) {
-        let fresh = pages.filter { held.insert($0).inserted }
-        guard !fresh.isEmpty else { return }
-        ranges = normalized(ranges + normalized(fresh.map { $0..<$0 + 1 }))
+        held = normalized(held + pages.map { $0..<$0 + 1 })
     }
 
     mutating func remove(_ pages: [Range<UInt64>]) {
-        for range in pages { held.subtract(range) }
-        ranges = subtract(pages, from: ranges)
+        held = subtract(pages, from: held)
     }
 
     /// Whether any page of a range is filled.
-    package func holdsAny(of pages: Range<UInt64>) -> Bool {
-        let i = ranges.firstIndex(endingAfter: pages.lowerBound)
-        return i < ranges.count && ranges[i].lowerBound < pages.upperBound
-    }
+    package func holdsAny(of pages: Range<UInt64>) -> Bool { held.overlap(pages) }
 
     private func region(of page: UInt64) -> Region? {
-        var (low, high) = (0, regions.count)
-        while low < high {
-            let middle = (low + high) / 2
-            if regions[middle].pages.upperBound <= page { low = middle + 1 } else { high = middle }
-        }
-        return low < regions.count && regions[low].pages.contains(page) ? regions[low] : nil
+        let i = regions.firstIndex(endingAfter: page, \.pages.upperBound)
+        return i < regions.count && regions[i].pages.contains(page) ? regions[i] : nil
     }
 
     /// Where a page is, bytes; nil where no region has it.
@@ -92,12 +80,12 @@ package struct InheritedSpace: Sendable, Equatable {
         }
     }
 
-    /// Has pages in regions that are in none: near ones are extended, others made.
+    /// Has pages, in order, in regions that are in none: near ones are extended, others made.
     ///
     /// Returns the addresses that are new.
-    mutating func cover(_ pages: [UInt64], _ addresses: inout InheritedAddresses) -> [Range<UInt64>] {
+    mutating func cover(_ pages: some Sequence<UInt64>, _ addresses: inout InheritedAddresses) -> [Range<UInt64>] {
         var made: [Range<UInt64>] = []
-        for page in pages.sorted() where region(of: page) == nil {
+        for page in pages where region(of: page) == nil {
             let next = regions.firstIndex { $0.pages.lowerBound > page }
             let last = (next ?? regions.count) - 1
             // Slack ends where a neighbour begins.
@@ -140,17 +128,5 @@ struct InheritedAddresses: Sendable {
         // Not to the very ends: two regions are two mappings.
         let source = room.lowerBound + spare + pages.lowerBound * 4096 % Self.alignment
         return (source, room.lowerBound + 4096..<room.upperBound - 4096)
-    }
-}
-
-extension [Range<UInt64>] {
-    /// In sorted, disjoint ranges, the first one that ends behind a page.
-    func firstIndex(endingAfter page: UInt64) -> Int {
-        var (low, high) = (0, count)
-        while low < high {
-            let middle = (low + high) / 2
-            if self[middle].upperBound <= page { low = middle + 1 } else { high = middle }
-        }
-        return low
     }
 }

@@ -14,8 +14,7 @@ struct InheritedView {
     }
 
     func mayHave(_ mapping: Mapping) -> Bool {
-        let first = expected.firstIndex(endingAfter: mapping.range.lowerBound / 4096)
-        return first < expected.count && expected[first].lowerBound < mapping.range.upperBound / 4096
+        expected.overlap(mapping.range.lowerBound / 4096..<mapping.range.upperBound / 4096)
     }
 
     /// Protects all that is present in a mapping, which is registered for it; returns the pages that it was to inherit,

@@ -33,16 +33,7 @@ struct PageExtents: Sendable, Equatable {
     /// Pages left.
     var count: UInt64 { extents.reduce(0) { $0 + $1.count } }
 
-    /// The index of the first extent that ends behind a page.
-    private func index(endingAfter page: UInt64) -> Int {
-        var low = 0
-        var high = extents.count
-        while low < high {
-            let middle = (low + high) / 2
-            if extents[middle].end <= page { low = middle + 1 } else { high = middle }
-        }
-        return low
-    }
+    private func index(endingAfter page: UInt64) -> Int { extents.firstIndex(endingAfter: page, \.end) }
 
     /// Where in the backing file a page's content is; nil if the page is not there to be served.
     func source(of page: UInt64) -> UInt64? {
@@ -89,28 +80,12 @@ struct PageExtents: Sendable, Equatable {
 
     /// Takes out many ranges, sorted and disjoint, at once.
     mutating func remove(_ ranges: [Range<UInt64>]) {
-        var kept: [Extent] = []
-        kept.reserveCapacity(extents.count + ranges.count)
-        var next = 0
-        for extent in extents {
-            var start = extent.start
-            while next < ranges.count, ranges[next].upperBound <= start { next += 1 }
-            var i = next
-            while i < ranges.count, ranges[i].lowerBound < extent.end {
-                let range = ranges[i]
-                if start < range.lowerBound {
-                    let count = range.lowerBound - start
-                    kept.append(Extent(start: start, count: count, source: extent.source + (start - extent.start)))
-                }
-                start = max(start, range.upperBound)
-                i += 1
-            }
-            if start < extent.end {
-                let count = extent.end - start
-                kept.append(Extent(start: start, count: count, source: extent.source + (start - extent.start)))
-            }
+        var i = 0
+        extents = subtract(ranges, from: extents.map { $0.start..<$0.end }).map { piece in
+            while extents[i].end <= piece.lowerBound { i += 1 }
+            let skipped = piece.lowerBound - extents[i].start
+            return Extent(start: piece.lowerBound, count: UInt64(piece.count), source: extents[i].source + skipped)
         }
-        extents = kept
     }
 
     /// Takes out a range that was unmapped, unless it is the one that a move has left.
@@ -137,5 +112,25 @@ struct PageExtents: Sendable, Equatable {
                 at: index(endingAfter: place)
             )
         }
+    }
+}
+
+extension Array {
+    /// The index of the first of sorted, disjoint ranges of pages that ends behind a page; `end` is the page behind one.
+    func firstIndex(endingAfter page: UInt64, _ end: (Element) -> UInt64) -> Int {
+        var (low, high) = (0, count)
+        while low < high {
+            let middle = (low + high) / 2
+            if end(self[middle]) <= page { low = middle + 1 } else { high = middle }
+        }
+        return low
+    }
+}
+
+extension [Range<UInt64>] {
+    /// Whether any page of a range is in these sorted, disjoint ones.
+    func overlap(_ pages: Range<UInt64>) -> Bool {
+        let i = firstIndex(endingAfter: pages.lowerBound, \.upperBound)
+        return i < count && self[i].lowerBound < pages.upperBound
     }
 }

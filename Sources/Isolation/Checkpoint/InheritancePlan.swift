@@ -20,10 +20,9 @@ package struct InheritedRegion: Sendable, Equatable {
 /// A mapping is inherited whole, with what swrk has of its pages; those that it does not have are missing, as they would
 /// be without.
 package enum InheritancePlan {
-    /// Writes it for all processes of a cut.
+    /// Writes it for the processes of a cut that have regions.
     ///
-    /// Blocks. Also for those that inherit nothing, as CRIU gives a child what its parent has. `isWanted` is asked whether
-    /// there are pages for a mapping that could be inherited.
+    /// Blocks. `isWanted` is asked whether there are pages for a mapping that could be inherited.
     /// - Returns: the pages of the mappings that are inherited, by process.
     package static func write(
         _ regions: [Int32: [InheritedRegion]],
@@ -33,11 +32,10 @@ package enum InheritancePlan {
         var inherited: [Int32: [Range<UInt64>]] = [:]
         let spans = try spans(regions, images: images)
         try FileContents.replace(images + "/inherit", with: Array(spans.utf8))
-        for name in Directories.entries(of: images) where name.hasPrefix("mm-") && name.hasSuffix(".img") {
-            guard let process = Int32(name.dropFirst(3).dropLast(4)) else { continue }
-            let path = images + "/" + name
+        for (process, regions) in regions {
+            let path = images + "/mm-\(process).img"
             guard let mappings = mappings(of: try FileContents.bytes(of: path)) else { throw damaged(path) }
-            let plan = Plan(mappings, regions[process] ?? []) { isWanted(process, $0) }
+            let plan = Plan(mappings, regions) { isWanted(process, $0) }
             inherited[process] = plan.inherited
             try FileContents.replace(images + "/inherit-\(process)", with: Array(plan.text.utf8))
         }

@@ -197,12 +197,10 @@ private struct DestinationRun {
             let (sandboxes, user, arriving) = (around.sandboxes, user, arriving)
             let restoring = Task {
                 defer { onFrozen.finish() }
-                let process = try await sandboxes.restore(user) { processes in
+                return try await sandboxes.restore(user) { processes in
                     onFrozen.yield()
                     arriving?.frozen(processes)
                 }
-                await arriving?.restored()
-                return process
             }
             self.restoring = restoring
             // CRIU lets go of the processes while the compare-and-swap is under way: they are all there, and frozen.

@@ -25,11 +25,8 @@ package protocol DepartingMemory: Sendable {
 package protocol ArrivingMemory: Sendable {
     /// Has the pages ready to be served, before the restore.
     func listen() async throws
-    /// The processes are there, frozen, and CRIU still is: those that inherit memory are tracked from now on, beside
-    /// whatever else is done.
+    /// The processes are there, frozen: their writes are tracked from now on, beside whatever else is done.
     func frozen(_ processes: @escaping @Sendable () -> [NamespacedPid])
-    /// CRIU has let go of them: the writes of all are tracked, in the same way.
-    func restored() async
     /// The processes are about to go on.
     func resuming() async
 }

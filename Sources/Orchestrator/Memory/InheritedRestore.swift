@@ -19,6 +19,8 @@ enum InheritedRestore {
         let inherited = try InheritancePlan.write(regions, images: images) { process, pages in
             spaces[process]?.holdsAny(of: pages) ?? false
         }
-        for (process, mappings) in inherited { arrival.inherits(process, mappings) }
+        for (process, space) in spaces {
+            arrival.inherits(process, intersection(space.held, inherited[process] ?? []))
+        }
     }
 }

@@ -34,13 +34,11 @@ extension MemoryService {
 struct Arrival: ArrivingMemory {
     let arrival: MemoryArrival
     let socket: String
-    let processes: @Sendable () async throws -> [FlushedProcess]
 
     func listen() async throws { try arrival.listen(at: socket) }
     func frozen(_ processes: @escaping @Sendable () -> [NamespacedPid]) {
-        arrival.beginTrackingHeirs { processes().map(\.flushed) }
+        arrival.beginTracking { processes().map(\.flushed) }
     }
-    func restored() async { arrival.beginTracking(processes) }
     func resuming() async { await arrival.endBeginning() }
 }
 

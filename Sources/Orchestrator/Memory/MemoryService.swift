@@ -271,8 +271,7 @@ extension MemoryService: MemoryKeeping {
             try InheritedRestore.prepare(arrival, images: images)
         }
         arrivals[user] = arrival
-        let sandboxes = around.sandboxes
-        return Arrival(arrival: arrival, socket: around.paths.pageSocket(user)) { try await sandboxes.flushed(user) }
+        return Arrival(arrival: arrival, socket: around.paths.pageSocket(user))
     }
 
     /// Gives up what `stage` and `arrive` have made ready: the SMI is not restored here.
