@@ -64,19 +64,19 @@ int ps_flush(smi_ps *ps, struct smi_ps_error *error) {
     return result;
 }
 
-static int buffer_bytes(smi_ps *ps, const void *bytes, size_t length, struct smi_ps_error *error) {
-    if (ps->buffer_used + length > PS_BUFFER) {
-        int result = ps_flush(ps, error);
-        if (result != SMI_PS_OK)
-            return result;
-    }
+// Whatever is buffered leaves where so many bytes more would be more than one write.
+static int make_room(smi_ps *ps, uint64_t length, struct smi_ps_error *error) {
+    return ps->buffer_used + length > PS_WRITE ? ps_flush(ps, error) : SMI_PS_OK;
+}
+
+// Where there is room; zeros without `bytes`.
+static void buffer_bytes(smi_ps *ps, const void *bytes, size_t length) {
     if (bytes)
         memcpy(ps->buffer + ps->buffer_used, bytes, length);
     else
         memset(ps->buffer + ps->buffer_used, 0, length);
     ps->buffer_used += length;
     ps->end += length;
-    return SMI_PS_OK;
 }
 
 // Records never cross a segment's end, so that a segment can be given back as a whole.
@@ -84,15 +84,17 @@ static int pad_segment(smi_ps *ps, uint64_t needed, struct smi_ps_error *error) 
     uint64_t left = PS_SEGMENT - ps->end % PS_SEGMENT;
     if (needed <= left)
         return SMI_PS_OK;
+    int result = make_room(ps, left, error);
+    if (result != SMI_PS_OK)
+        return result;
     if (left >= sizeof(struct ps_record)) {
         struct ps_record pad = {.type = PS_PAD, .length = (uint32_t)(left - sizeof(pad)), .page = ~0ull};
         ps_seal_record(ps, &pad, ps->end);
-        int result = buffer_bytes(ps, &pad, sizeof(pad), error);
-        if (result != SMI_PS_OK)
-            return result;
+        buffer_bytes(ps, &pad, sizeof(pad));
         left -= sizeof(pad);
     }
-    return left ? buffer_bytes(ps, NULL, left, error) : SMI_PS_OK;
+    buffer_bytes(ps, NULL, left);
+    return SMI_PS_OK;
 }
 
 int ps_append(smi_ps *ps, struct ps_record record, const void *payload, uint64_t *offset, struct smi_ps_error *error) {
@@ -100,15 +102,15 @@ int ps_append(smi_ps *ps, struct ps_record record, const void *payload, uint64_t
     if (ps->end + size + PS_SEGMENT > PS_LOG_LIMIT)
         return ps_fail(error, SMI_PS_FULL, record.page, ps->end);
     int result = pad_segment(ps, size, error);
+    if (result == SMI_PS_OK)
+        result = make_room(ps, size, error);
     if (result != SMI_PS_OK)
         return result;
     *offset = ps->end;
     ps_seal_record(ps, &record, ps->end);
-    if (ps->buffer_used + size > PS_BUFFER && (result = ps_flush(ps, error)) != SMI_PS_OK)
-        return result;
-    buffer_bytes(ps, &record, sizeof(record), error);
-    buffer_bytes(ps, payload, record.length, error);
-    buffer_bytes(ps, NULL, size - sizeof(record) - record.length, error);
+    buffer_bytes(ps, &record, sizeof(record));
+    buffer_bytes(ps, payload, record.length);
+    buffer_bytes(ps, NULL, size - sizeof(record) - record.length);
     return ps_segment_add(ps, *offset, size) ? SMI_PS_OK : ps_fail(error, SMI_PS_NOMEM, record.page, *offset);
 }
 
