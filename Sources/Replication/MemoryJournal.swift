@@ -159,11 +159,8 @@ final class MemoryJournal: Sendable {
     }
 
     /// Ends all tracking.
-    func close() {
-        state.withLock { state in
-            state.flush.tracker.detach()
-            state.flush.rest()
-        }
+    func endTracking() {
+        state.withLock { $0.flush.tracker.detach() }
     }
 }
 

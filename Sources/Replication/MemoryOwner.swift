@@ -355,16 +355,23 @@ package actor MemoryOwner {
         )
     }
 
-    /// Ends everything: the SMI does not run here any more.
+    /// Ends all streams: the SMI does not run here any more.
     ///
-    /// The backing files stay, as a replica.
+    /// The backing files stay, as a replica. Tracking does not end yet: to clear the protection of a memory takes the kernel
+    /// milliseconds, in which nobody can read it, as `LateSupply` does.
     package func close() async {
         await turns.acquire(around.user)
         for subscriber in subscribers.values { subscriber.link.close() }
         subscribers = [:]
         let journal = journal
-        _ = try? await offload { journal.close() }
+        _ = try? await offload { journal.rest() }
         await turns.release(around.user)
+    }
+
+    /// Ends tracking, after `close`: the processes are gone, or another owner is to track them.
+    package func endTracking() async {
+        let journal = journal
+        _ = try? await offload { journal.endTracking() }
     }
 }
 

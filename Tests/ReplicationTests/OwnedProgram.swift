@@ -48,6 +48,7 @@ struct OwnedProgram: Sendable {
         }
         try await body(OwnedProgram(directory: directory, process: process, owner: owner))
         await owner.close()
+        await owner.endTracking()
     }
 
     /// Stops it, and waits until it stands still.

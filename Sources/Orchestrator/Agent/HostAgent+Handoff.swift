@@ -134,6 +134,7 @@ extension HostAgent {
                 self.around.events.note("handoff-failed", user: user, ["to": destination.name, "cause": error.cause])
                 first.resolve(.failure(error))
             }
+            await self.around.memory?.left(user)
             await self.end(user)
         }
         return try await first.value()
@@ -159,6 +160,7 @@ extension HostAgent {
         do {
             try await around.sandboxes.resume(user)
             try? await around.sandboxes.discardCut(user)
+            await around.memory?.left(user)
             guard let record = try await around.store.record(of: user)?.record else { return }
             nowRunning(user, generation: record.generation)
             await around.memory?.began(record)

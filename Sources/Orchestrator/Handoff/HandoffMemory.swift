@@ -45,6 +45,8 @@ package protocol MemoryKeeping: Sendable {
     func began(_ record: SMIRecord) async
     /// An SMI does not run here any more; what is here of its memory stays, as a replica.
     func ended(_ user: String) async
+    /// The processes of an SMI that has ended here are gone, too, or are about to go on here.
+    func left(_ user: String) async
     /// Looks again at which replicas an SMI of this host shall have.
     func replicasChanged(_ user: String) async
     /// Waits until the memory of an SMI that runs here is all here.

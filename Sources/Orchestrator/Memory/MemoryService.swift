@@ -34,6 +34,8 @@ package actor MemoryService {
     let rates = LinkRates()
     let priority = LinkPriority()
     private(set) var owned: [String: Owned] = [:]
+    /// Of SMIs that have ended here, whose processes are here still.
+    private var leaving: [String: MemoryOwner] = [:]
     var seats: [String: ReplicaSeat] = [:]
     private(set) var keepers: [String: PageKeeper] = [:]
     var arrivals: [String: MemoryArrival] = [:]
@@ -367,7 +369,13 @@ extension MemoryService: MemoryKeeping {
     package func ended(_ user: String) async {
         guard let owned = owned.removeValue(forKey: user) else { return }
         owned.keeping.stop()
+        leaving[user] = owned.owner
         await owned.owner.close()
+    }
+
+    /// The processes of an SMI that has ended here are gone, too, or are about to go on here.
+    package func left(_ user: String) async {
+        await leaving.removeValue(forKey: user)?.endTracking()
     }
 
     /// Nobody needs an SMI's memory any more, here or on other hosts.
@@ -377,6 +385,7 @@ extension MemoryService: MemoryKeeping {
             owned.keeping.stop()
             for host in await owned.owner.connected { await owned.owner.remove(host, forgetting: true) }
             await owned.owner.close()
+            await owned.owner.endTracking()
         }
         for entry in (try? await around.store.list(prefix: ReplicaRecord.prefix(user))) ?? [] {
             _ = try? await around.store.delete(entry.key, expect: .any)
