@@ -15,11 +15,27 @@ extension PageServer {
         }
     }
 
-    /// Finds out what of inherited memory was written before tracking began; CRIU may end afterwards.
+    /// Finds out what of inherited memory was written between the fork that it came by and the beginning of tracking.
+    ///
+    /// A page that is still shared with CRIU was not: CRIU may end afterwards. Where it cannot be told, all of it counts as
+    /// written. Faults are answered meanwhile.
     package func confirmInherited() async {
+        let asked: [(id: UInt64, hostPid: pid_t, pages: [Range<UInt64>])] = await withCheckedContinuation {
+            continuation in
+            control.enqueue { [loop] in
+                let spaces = loop.spaces.filter { $0.isTracking && !$0.unconfirmed.isEmpty }
+                continuation.resume(returning: spaces.map { ($0.id, $0.hostPid, $0.unconfirmed) })
+            }
+        }
+        guard !asked.isEmpty else { return }
+        let found = try? await offload { asked.map { try? InheritedView.written($0.pages, by: $0.hostPid) } }
+        guard let found else { return }
         await withCheckedContinuation { continuation in
             control.enqueue { [loop] in
-                for space in loop.spaces where space.isTracking { space.confirmInherited() }
+                for (space, written) in zip(asked, found) {
+                    guard let written else { continue }
+                    loop.spaces.first { $0.id == space.id }?.confirm(space.pages, written: written)
+                }
                 continuation.resume()
             }
         }

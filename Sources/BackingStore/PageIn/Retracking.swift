@@ -107,7 +107,7 @@ extension ServedSpace {
     /// Has the process's writes tracked from now on: its private mappings are registered for write protection too.
     ///
     /// The process must be stopped. What is in already counts as written, but for what it has inherited: that is found out
-    /// by `confirmInherited`.
+    /// by `PageServer.confirmInherited`.
     func startTracking(hostPid: pid_t) throws {
         let mode = Int32(SMI_UFFD_MISSING.rawValue | SMI_UFFD_WP.rawValue)
         var view = try InheritedView(source.inherited, of: hostPid)
@@ -141,13 +141,10 @@ extension ServedSpace {
         self.hostPid = hostPid
     }
 
-    /// Finds out what of the inherited pages was written between the fork that it came by and the beginning of tracking.
-    ///
-    /// A page that is still shared with CRIU was not: CRIU must not have ended, or all of them count as written.
-    func confirmInherited() {
-        guard !unconfirmed.isEmpty, let own = try? InheritedView.written(unconfirmed, by: hostPid) else { return }
+    /// Notes which of some inherited pages were written before tracking began; the others of them were not.
+    func confirm(_ pages: [Range<UInt64>], written own: [Range<UInt64>]) {
         written += own
-        unconfirmed = []
+        unconfirmed = subtract(pages, from: unconfirmed)
     }
 
     /// Notes what has been written in a part so far; false where it cannot be taken over.
