@@ -61,16 +61,7 @@ final class ScratchDirectory {
     func file(_ name: String) -> String { path + "/" + name }
 
     deinit {
-        if let directory = opendir(path) {
-            while let entry = readdir(directory) {
-                let name = withUnsafePointer(to: &entry.pointee.d_name) {
-                    $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
-                }
-                unlink(path + "/" + name)
-            }
-            closedir(directory)
-        }
-        rmdir(path)
+        try? Directories.removeTree(path)
     }
 }
 
