@@ -8,11 +8,7 @@ extension PageServer {
     /// Once CRIU has restored the process and while it is stopped still; only if CRIU's UFFDIO_API asked for asynchronous
     /// write protection, as it does with our preload library.
     package func track(_ process: FlushedProcess) async throws {
-        try await withCheckedThrowingContinuation { continuation in
-            control.enqueue { [loop] in
-                continuation.resume(with: Result { try loop.track(process.inner, hostPid: process.hostPid) })
-            }
-        }
+        try await onThread { loop in Result { try loop.track(process.inner, hostPid: process.hostPid) } }.get()
     }
 
     /// Finds out what of inherited memory was written between the fork that it came by and the beginning of tracking.
@@ -20,34 +16,23 @@ extension PageServer {
     /// A page that is still shared with CRIU was not: CRIU may end afterwards. Where it cannot be told, all of it counts as
     /// written. Faults are answered meanwhile.
     package func confirmInherited() async {
-        let asked: [(id: UInt64, hostPid: pid_t, pages: [Range<UInt64>])] = await withCheckedContinuation {
-            continuation in
-            control.enqueue { [loop] in
-                let spaces = loop.spaces.filter { $0.isTracking && !$0.unconfirmed.isEmpty }
-                continuation.resume(returning: spaces.map { ($0.id, $0.hostPid, $0.unconfirmed) })
-            }
+        let asked = await onThread { loop in
+            loop.spaces.filter { $0.isTracking && !$0.unconfirmed.isEmpty }.map { ($0.id, $0.hostPid, $0.unconfirmed) }
         }
         guard !asked.isEmpty else { return }
-        let found = try? await offload { asked.map { try? InheritedView.written($0.pages, by: $0.hostPid) } }
-        guard let found else { return }
-        await withCheckedContinuation { continuation in
-            control.enqueue { [loop] in
-                for (space, written) in zip(asked, found) {
-                    guard let written else { continue }
-                    loop.spaces.first { $0.id == space.id }?.confirm(space.pages, written: written)
-                }
-                continuation.resume()
+        let found = try? await offload {
+            asked.map { id, pid, pages in (id, pages, try? InheritedView.written(pages, by: pid)) }
+        }
+        await onThread { loop in
+            for case (let id, let pages, let written?) in found ?? [] {
+                loop.spaces.first { $0.id == id }?.confirm(pages, written: written)
             }
         }
     }
 
     /// The processes that are tracked, by their number in their own pid namespace.
     package func tracked() async -> Set<pid_t> {
-        await withCheckedContinuation { continuation in
-            control.enqueue { [loop] in
-                continuation.resume(returning: Set(loop.spaces.filter(\.isTracking).map(\.pid)))
-            }
-        }
+        await onThread { loop in Set(loop.spaces.filter(\.isTracking).map(\.pid)) }
     }
 
     /// Stops all processes for a moment, in which parts of their memory go over to the tracker's userfaultfds.
@@ -74,20 +59,15 @@ extension PageServer {
 
     /// What the tracker goes on with, once the last stop is over.
     package func adoptable(_ processes: [RetrackedProcess]) async -> [AdoptedProcess] {
-        await withCheckedContinuation { continuation in
-            control.enqueue { [loop] in continuation.resume(returning: loop.adoptable(processes)) }
-        }
+        await onThread { $0.adoptable(processes) }
     }
 
     /// Ends the service of all processes and gives up their userfaultfds; it returns when they are given up.
     ///
     /// Absent pages read as zero from then on. A mapping that still were registered with one would look tracked.
     package func finishAll() async {
-        await withCheckedContinuation { continuation in
-            control.enqueue { [loop] in
-                for pid in Set(loop.spaces.map(\.pid)) { loop.finish(pid) }
-                continuation.resume()
-            }
+        await onThread { loop in
+            for pid in Set(loop.spaces.map(\.pid)) { loop.finish(pid) }
         }
     }
 }

@@ -63,8 +63,13 @@ package final class PageServer: Sendable {
 
     /// Pages that each process still lacks.
     package func pagesLeft() async -> [pid_t: UInt64] {
+        await onThread { $0.pagesLeft() }
+    }
+
+    /// Does something on the server's thread, and waits for it.
+    func onThread<Value: Sendable>(_ body: @escaping @Sendable (PageServerLoop) -> Value) async -> Value {
         await withCheckedContinuation { continuation in
-            control.enqueue { [loop] in continuation.resume(returning: loop.pagesLeft()) }
+            control.enqueue { [loop] in continuation.resume(returning: body(loop)) }
         }
     }
 
