@@ -16,7 +16,7 @@
 #define PS_LOG_LIMIT (1ull << 40)
 #define PS_PAGE_LIMIT (1ull << 52)
 #define PS_BUFFER PS_SEGMENT   // holds the largest record
-#define PS_WRITE (64u * 1024u) // written at a time: whoever waits for a page waits for no more than this
+#define PS_WRITE (64u * 1024u) // written at a time, but for larger records: a fault waits behind no more pages
 #define PS_CHUNK_ENTRIES 2000u
 #define PS_MAX_PAYLOAD (PS_SEGMENT - PS_LOG_START - 64u)
 #define PS_BLOCK 512u

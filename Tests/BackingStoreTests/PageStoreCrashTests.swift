@@ -126,6 +126,19 @@ struct PageStoreCrashTests {
         try store.commit(epoch: 2)
     }
 
+    @Test("Pages are written a few at a time, so that none waits behind many")
+    func smallWrites() throws {
+        let disk = RecordedDisk()
+        let store = try PageStore.create(on: disk)
+        var generator = SeededGenerator(3)
+        for page in 0..<400 as Range<UInt64> {
+            try store.put(page, (0..<4096).map { _ in UInt8.random(in: 0...255, using: &generator) })
+        }
+        let sizes = disk.operations.map { if case .write(_, let data) = $0 { data.count } else { 0 } }
+        #expect(sizes.max() ?? 0 <= 64 << 10)
+        #expect(sizes.reduce(0, +) > 300 * 4096)
+    }
+
     @Test("A flipped bit anywhere is refused or harmless: nothing wrong is served")
     func bitFlips() throws {
         let life = try live(seed: 4, epochs: 5, putsPerEpoch: 6)

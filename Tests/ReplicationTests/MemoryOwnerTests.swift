@@ -95,6 +95,27 @@ struct MemoryOwnerTests {
         }
     }
 
+    @Test("leaves tracking as it is when the SMI has moved, until its processes are gone")
+    func closing() async throws {
+        try await with { setting in
+            let replica = try setting.replica("only")
+            try await setting.owner.connect("only") { LocalLink(replica) }
+            _ = try await setting.owner.round()
+            #expect(try isProtected(setting.process.hostPid))
+            await setting.owner.close()
+            // To end it takes the kernel milliseconds in which nobody can read the memory.
+            #expect(try isProtected(setting.process.hostPid))
+            await setting.owner.endTracking()
+            #expect(try !isProtected(setting.process.hostPid))
+        }
+    }
+
+    /// Whether a userfaultfd protects some mapping from unseen writes (`uw` in smaps, proc_pid_smaps(5)).
+    private func isProtected(_ pid: pid_t) throws -> Bool {
+        try FileContents.string(of: "/proc/\(pid)/smaps").split(separator: "\n")
+            .contains { $0.hasPrefix("VmFlags:") && $0.contains(" uw") }
+    }
+
     private actor Counter {
         private(set) var count = 0
 
