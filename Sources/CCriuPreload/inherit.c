@@ -15,7 +15,8 @@
 // something else: nothing is moved then. A mapping that differs from its line, after that, ends the restore.
 //
 // In the end CRIU stays until the agent closes the socket, a second at most: as long as a page is mapped here, a task
-// that has written it shows, by having one of its own.
+// that has written it shows, by having one of its own. Then it frees all of it in pieces: a process that ends frees its
+// memory in one go, which takes a processor for milliseconds, whatever its priority, while the tasks run already.
 #define _GNU_SOURCE
 #include "../CLinux/include/smi_inherit.h"
 #include "preload.h"
@@ -33,10 +34,15 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <time.h>
 
 enum {
     MOST_PATIENCE = 1000, // milliseconds
     LEAST_PRIORITY = 19,  // nice
+    PIECE = 1 << 20,      // bytes; of pages that are there, some 50 microseconds
+    PAUSE = 500000,       // nanoseconds between two pieces
+    BRIEF = 10000,        // nanoseconds: a piece that takes less had next to no pages
+    MOST_GIVEN = 1024,    // spans; of further ones the end itself takes care
 };
 
 struct item {
@@ -65,8 +71,10 @@ static struct {
     uintptr_t at;
 } plan;
 
-// The socket with orders, and the process that was given them.
+// The socket with orders, and the process that was given them, with what it has mapped for them.
 static int orders = -1, giver;
+static struct smi_inherit_span given[MOST_GIVEN];
+static size_t given_count;
 
 static long map_span(long start, long length) {
     // A huge page would have pages that nobody has written; given back in the task.
@@ -76,6 +84,8 @@ static long map_span(long start, long length) {
                                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
     if (result >= 0 && result != start)
         return -EEXIST;
+    if (result >= 0 && given_count < MOST_GIVEN)
+        given[given_count++] = (struct smi_inherit_span){(uint64_t)start, (uint64_t)length};
     return result < 0 ? result : preload_syscall(SYS_madvise, start, length, MADV_DONTFORK, 0, 0, 0);
 }
 
@@ -145,13 +155,30 @@ void preload_await_request(int fd, int flags) {
     giver = (int)preload_syscall(SYS_getpid, 0, 0, 0, 0, 0, 0);
 }
 
+static int64_t nanoseconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000000000LL + now.tv_nsec;
+}
+
+static void free_in_pieces(const struct smi_inherit_span *span) {
+    for (uint64_t at = span->start, end = at + span->length; at < end; at += PIECE) {
+        int64_t begun = nanoseconds();
+        preload_syscall(SYS_madvise, (long)at, (long)(end - at < PIECE ? end - at : PIECE), MADV_DONTNEED, 0, 0, 0);
+        if (nanoseconds() - begun >= BRIEF)
+            nanosleep(&(struct timespec){.tv_nsec = PAUSE}, NULL);
+    }
+}
+
 __attribute__((destructor)) static void stay(void) {
     struct pollfd file = {.fd = orders, .events = POLLIN};
     if (!has_memory || giver != (int)preload_syscall(SYS_getpid, 0, 0, 0, 0, 0, 0))
         return;
     preload_syscall(SYS_poll, (long)&file, 1, MOST_PATIENCE, 0, 0, 0);
-    // The machine runs: it does not wait until this memory is freed, which takes milliseconds.
+    // The machine runs: it does not wait for this.
     preload_syscall(SYS_setpriority, PRIO_PROCESS, 0, LEAST_PRIORITY, 0, 0, 0);
+    for (size_t i = 0; i < given_count; i++)
+        free_in_pieces(&given[i]);
 }
 
 // Reads the file "inherit"; without it, or room for it, no fork copies anything.

@@ -14,6 +14,19 @@ enum TestCriu {
         [libraries + "/ld-linux-x86-64.so.2", "--library-path", libraries] + (preload.map { ["--preload", $0] } ?? [])
             + [prefix + "/usr/sbin/criu"] + arguments
     }
+
+    /// The preload library, built as the product's is.
+    static func buildPreload(_ scratch: ScratchDirectory) throws -> String {
+        let root = "/" + #filePath.split(separator: "/").dropLast(3).joined(separator: "/")
+        let sources = root + "/Sources/CCriuPreload"
+        let library = scratch.file("carry.so")
+        let files = Directories.entries(of: sources).filter { $0.hasSuffix(".c") }.map { sources + "/" + $0 }
+        let status = try TestPrograms.run(
+            ["/usr/bin/cc", "-O1", "-std=gnu17", "-fPIC", "-fvisibility=hidden", "-shared", "-o", library] + files
+        )
+        try #require(status == 0)
+        return library
+    }
 }
 
 @Suite(
@@ -44,19 +57,6 @@ struct CriuPageInTests {
             usleep(1000)
         }
         return nil
-    }
-
-    /// The preload library, built as the product's is.
-    private func buildPreload(_ scratch: ScratchDirectory) throws -> String {
-        let root = "/" + #filePath.split(separator: "/").dropLast(3).joined(separator: "/")
-        let sources = root + "/Sources/CCriuPreload"
-        let library = scratch.file("carry.so")
-        let files = Directories.entries(of: sources).filter { $0.hasSuffix(".c") }.map { sources + "/" + $0 }
-        let status = try TestPrograms.run(
-            ["/usr/bin/cc", "-O1", "-std=gnu17", "-fPIC", "-fvisibility=hidden", "-shared", "-o", library] + files
-        )
-        try #require(status == 0)
-        return library
     }
 
     private func size(of directory: String) -> Int {
@@ -106,7 +106,7 @@ struct CriuPageInTests {
         let store = try PageStore.create(at: scratch.file("a.pages"))
         let round = try #require(tracker.scan(presence: true).first)
         _ = try ProcessMemoryReader.read(round.dirty, of: launched) { try store.put($0, $1) }
-        let preload = carried ? try buildPreload(scratch) : nil
+        let preload = carried ? try TestCriu.buildPreload(scratch) : nil
         if carried {
             try CarriedMemory.copySmaps(of: launched, to: images)
             let ofFiles = try CarriedMemory.writeSkips(round, to: images)
@@ -170,7 +170,7 @@ struct CriuPageInTests {
         flush.tracker.detach()
         flush.rest()
         try #require(report.shared.count == 3)
-        let preload = try buildPreload(scratch)
+        let preload = try TestCriu.buildPreload(scratch)
         try CarriedMemory.writeShared(report.shared, to: images)
         setenv("SMIRUN_CRIU_CARRY", images, 1)
         let options = ["-D", images, "--manage-cgroups=ignore", "-v1"]
