@@ -2,7 +2,8 @@ import BackingStore
 
 /// How many bytes of late pages may be on their way, so that the link is busy and a page that is waited for is not held up.
 ///
-/// What the link carries in one round trip, and one frame that is leaving, keep it busy; more only makes pages wait. Pure.
+/// What the link carries in one round trip, and one frame that is leaving, keep it busy; more only makes pages wait. Frames of
+/// pages that have hardly changed are small, but each is work for both hosts: their number is limited, too. Pure.
 struct LateWindow: Sendable {
     /// A round trip that was not measured, seconds.
     private static let unmeasured = 0.001
@@ -29,8 +30,11 @@ struct LateWindow: Sendable {
     /// Pages in one frame: so many that half a round trip carries them.
     var framePages: Int { min(ProcessMemoryReader.batch, max(1, Int(pipe / 2) / PageStore.pageSize)) }
 
+    /// Bytes of a frame of which no page could be made smaller.
+    private var wholeFrame: Double { Double(framePages * PageStore.pageSize) }
+
     /// Whether one more frame that nobody waits for may be sent.
-    var hasRoom: Bool { Double(queue) < pipe + Double(framePages * PageStore.pageSize) }
+    var hasRoom: Bool { Double(queue) < pipe + wholeFrame && underWay.count < Int(pipe / wholeFrame) + 2 }
 
     /// A frame has left, at a time in seconds.
     mutating func sent(_ bytes: Int, at time: Double) {

@@ -76,4 +76,18 @@ struct LateOrderTests {
             #expect(busy > 0.8, "\(rate)")
         }
     }
+
+    @Test("that are small leave no more often than the other side answers")
+    func smallFrames() {
+        var window = LateWindow(bytesPerSecond: 6.25e6)
+        var sent = 0
+        while window.hasRoom, sent < 100 {
+            window.sent(170, at: 0)
+            sent += 1
+        }
+        // As many as would fill the link if they were whole, and two.
+        #expect(sent >= 2 && sent <= 4)
+        window.took(at: 0.002)
+        #expect(window.hasRoom)
+    }
 }
