@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 import Synchronization
 
@@ -18,6 +19,12 @@ package enum Urgency {
     /// The same for a child that has one thread still.
     package static func raise(_ pid: Int32) {
         setpriority(Int32(PRIO_PROCESS.rawValue), UInt32(pid), nice)
+    }
+
+    /// Keeps the calling thread on one processor, where it goes before everything else (SCHED_FIFO, sched(7)).
+    package static func goFirst(on processor: Int) throws(SyscallError) {
+        let result = smi_go_first(Int32(processor))
+        guard result == 0 else { throw SyscallError("sched_setscheduler", code: -result) }
     }
 
     /// The kernel's switch for grace periods that interrupt the processors instead of waiting until they come by.

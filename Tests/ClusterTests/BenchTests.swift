@@ -52,6 +52,8 @@ struct BenchTests {
         }
         #expect(report.median("smirun", "blackout, seen by a client") != nil)
         #expect(report.median("smirun", "frozen, as reported") != nil)
+        let wakeup = try #require(report.median("machine", "latest wake-up"))
+        #expect(wakeup > 0 && wakeup < 10_000)
     }
 
     @Test func trackingIsMeasuredBesideNone() async throws {

@@ -9,6 +9,7 @@
 #include "smi_modifywatch.h"
 #include "smi_netns.h"
 #include "smi_pagemap.h"
+#include "smi_processors.h"
 #include "smi_pty.h"
 #include "smi_sandbox.h"
 #include "smi_segments.h"

@@ -72,6 +72,7 @@ struct BenchHandoffCommand: AsyncParsableCommand {
         report.compare(("plain criu", Self.frozen), with: ("smirun", Self.frozen))
         report.note("frozen: the longest gap that a thread looking at the clock every 0.2 ms saw, inside")
         report.note("plain criu moves an ordinary process: no namespaces, no rootfs, no network to hold, no client")
+        report.note("latest wake-up: of a thread that goes before all others, on each processor, during a hand-off")
         if workload != .idle {
             report.note("speed after: pages changed in the first second after the gap, as a share of --write-rate")
         }
@@ -79,11 +80,13 @@ struct BenchHandoffCommand: AsyncParsableCommand {
     }
 
     private static let frozen = "frozen, seen inside"
+    private static let wakeup = "latest wake-up"
 
     private func measure(_ machine: MovingMachine, into report: inout BenchReport) async throws {
         try await machine.place.setRunning(true)
         try await Task.sleep(for: .seconds(settle))
         if warm { try await machine.awaitReplica() }
+        let wakeups = WakeupProbe()
         let (moved, seen, blackout) = try await machine.move()
         try await machine.place.setRunning(false)
         add("smirun", seen, &report)
@@ -95,6 +98,7 @@ struct BenchHandoffCommand: AsyncParsableCommand {
             report.add("smirun", "  99 % wait no longer than", figure("p99_wait_ms"))
             report.add("smirun", "  longest wait for one", figure("longest_wait_ms"))
         }
+        if let latest = wakeups.finish() { report.add("machine", Self.wakeup, latest) }
         report.add("smirun", "blackout, seen by a client", blackout)
         report.add("smirun", "frozen, as reported", moved.frozenMs)
         report.add("smirun", "total", moved.totalMs)
