@@ -1,5 +1,9 @@
+import LinuxSystem
+
 /// A stream of epochs to the host of one replica; messages arrive in the order in which they are sent.
 package protocol EpochLink: Sendable {
+    /// Where its messages pass through: who has to answer them at once does so there.
+    var thread: SerialThread { get }
     /// Hands a message to the transport; waits while it is behind.
     func send(_ message: EpochMessage) async throws
     /// The replica's next answer; nil once it has ended the stream.

@@ -188,19 +188,23 @@ package actor LateSupply {
     }
 
     /// Sends and listens until the destination is whole, or the store says that it is over.
+    ///
+    /// On the link's thread: a process waits for each page that is asked for.
     private func serve(_ link: any EpochLink) async throws -> End {
-        try await withThrowingTaskGroup(of: End?.self) { group in
-            group.addTask { try await self.listen(link) }
-            group.addTask {
-                try await self.send(link)
-                return nil
+        try await withTaskExecutorPreference(link.thread) {
+            try await withThrowingTaskGroup(of: End?.self) { group in
+                group.addTask { try await self.listen(link) }
+                group.addTask {
+                    try await self.send(link)
+                    return nil
+                }
+                group.addTask { await self.watch() }
+                defer { group.cancelAll() }
+                while let end = try await group.next() {
+                    if let end { return end }
+                }
+                throw silent
             }
-            group.addTask { await self.watch() }
-            defer { group.cancelAll() }
-            while let end = try await group.next() {
-                if let end { return end }
-            }
-            throw silent
         }
     }
 
@@ -237,8 +241,7 @@ package actor LateSupply {
         var isEnded = false
         for await _ in signals {
             while let (process, ranges) = next() {
-                let pages = pages
-                let bytes = try await offload { try pages.frame(of: process, pages: ranges) }
+                let bytes = try pages.frame(of: process, pages: ranges)
                 window.sent(bytes.count, at: MemoryFlush.monotonicSeconds())
                 try await link.send(.frame(process: process, parent: nil, bytes: bytes))
             }

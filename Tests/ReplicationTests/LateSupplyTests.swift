@@ -12,6 +12,7 @@ import Testing
 struct LateSupplyTests {
     /// A stream within this process to a replica that may lack pages; breaks after so many messages.
     private final class LateLink: EpochLink {
+        let thread = SerialThread()
         private let replica: MemoryReplica
         private let left: Mutex<Int>
         private let out: AsyncStream<EpochMessage>.Continuation

@@ -17,6 +17,7 @@ extension OwnedProgram {
 struct MemoryOwnerTests {
     /// A stream within this process: what is sent is taken in at once.
     private actor LocalLink: EpochLink {
+        nonisolated let thread = SerialThread()
         private let replica: MemoryReplica
         private let answers: AsyncStream<EpochMessage>
         private nonisolated let answer: AsyncStream<EpochMessage>.Continuation

@@ -129,6 +129,17 @@ package actor MemoryService {
         let saying = Task {
             for await message in outgoing { try await say(message) }
         }
+        await withTaskExecutorPreference(SerialThread()) {
+            await takeIn(messages) { out.yield($0) }
+        }
+        out.finish()
+        _ = await saying.result
+    }
+
+    private func takeIn(
+        _ messages: some AsyncSequence<EpochMessage, any Error>,
+        answering tell: @escaping @Sendable (EpochMessage) -> Void
+    ) async {
         var seat: ReplicaSeat?
         var stream = 0
         var user = ""
@@ -137,7 +148,7 @@ package actor MemoryService {
                 if case .hello(let name, let generation, let image) = message, seat == nil {
                     user = name
                     let taken = try await seatForStream(user, generation: generation, image: image)
-                    (seat, stream) = (taken, await taken.begin { out.yield($0) })
+                    (seat, stream) = (taken, await taken.begin(tell))
                 }
                 if case .forget = message {
                     await forgetReplica(user)
@@ -150,8 +161,6 @@ package actor MemoryService {
             around.logger.notice("stream of epochs ended", metadata: ["user": "\(user)", "error": "\(error)"])
         }
         await seat?.end(stream)
-        out.finish()
-        _ = await saying.result
     }
 
     /// The replica that a stream is about: one of an SMI elsewhere, or what runs here and has not come whole.

@@ -30,22 +30,20 @@ actor ReplicaSeat {
     }
 
     /// Takes in a message of a stream, and answers it.
-    func take(_ message: EpochMessage, of stream: Int) async throws {
+    ///
+    /// Blocks: for tasks that run on a thread of their own.
+    func take(_ message: EpochMessage, of stream: Int) throws {
         guard stream == self.stream, !isClaimed || replica.isLacking else {
             throw EpochMessageError(description: "this stream has been replaced")
         }
-        let (replica, isFilled, heirs) = (replica, isFilled, heirs)
         let isHello = if case .hello = message { true } else { false }
         if isHello {
             for (process, pages) in replica.lacking.sorted(by: { $0.key < $1.key }) where !pages.isEmpty {
                 tell(.late(process: process, pages: pages))
             }
         }
-        let reply = try await offload {
-            replica.keepFilled(isFilled, for: heirs)
-            return try replica.take(message)
-        }
-        guard let reply else { return }
+        replica.keepFilled(isFilled, for: heirs)
+        guard let reply = try replica.take(message) else { return }
         tell(reply)
         if isHello { arrival?.ask(tell) }
         if case .whole(let epoch) = reply {

@@ -18,14 +18,20 @@ package final class DuplexCall<Request: Sendable, Reply: Sendable>: Sendable {
             @escaping @Sendable (StreamingClientResponse<Reply>) async throws -> Void
         ) async throws -> Void
 
-    /// Starts the call; `peer` names the other side in errors, `depth` messages may wait in each direction.
-    package init(to peer: String, depth: Int = 4, _ body: @escaping Body) {
+    /// Starts the call; `peer` names the other side in errors, `depth` messages may wait in each direction, and `executor` is
+    /// where they pass through.
+    package init(
+        to peer: String,
+        depth: Int = 4,
+        on executor: (any TaskExecutor)? = nil,
+        _ body: @escaping Body
+    ) {
         let outgoing = BoundedChannel<Request>(limit: depth)
         let incoming = BoundedChannel<Reply>(limit: depth)
         self.outgoing = outgoing
         self.incoming = incoming
-        self.task = Task {
-            let writing = Writing()
+        self.task = Task(executorPreference: executor) {
+            let writing = Writing(on: executor)
             do {
                 let request = StreamingClientRequest<Request>(of: Request.self) { writer in
                     try await writing.run {
@@ -89,12 +95,17 @@ private final class Writing: Sendable {
     }
 
     private let state = Mutex(State.notBegun)
+    private let executor: (any TaskExecutor)?
+
+    init(on executor: (any TaskExecutor)?) {
+        self.executor = executor
+    }
 
     /// Writes until there is no more, or until it is stopped.
     func run(_ body: @escaping @Sendable () async throws -> Void) async throws {
         let task = state.withLock { state -> Task<Void, any Error>? in
             guard case .notBegun = state else { return nil }
-            let task = Task { try await body() }
+            let task = Task(executorPreference: executor) { try await body() }
             state = .begun(task)
             return task
         }

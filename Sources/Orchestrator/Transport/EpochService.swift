@@ -1,4 +1,5 @@
 import GRPCCore
+import LinuxSystem
 import Replication
 
 /// The gRPC method that carries epochs: `smirun.v1.Epochs/Follow`, both directions streams of messages as
@@ -50,6 +51,7 @@ struct EpochService: RegistrableRPCService {
 /// The owner's end of a stream of epochs.
 struct EpochCall: EpochLink {
     let call: DuplexCall<EpochMessage, EpochMessage>
+    let thread: SerialThread
 
     func send(_ message: EpochMessage) async throws {
         try await call.send(message)
@@ -68,18 +70,17 @@ struct EpochCall: EpochLink {
 extension PeerConnection {
     /// Opens a stream of epochs.
     func epochs() -> EpochCall {
-        let client = client
-        return EpochCall(
-            call: DuplexCall(to: "host \(host)", depth: 2) { request, onResponse in
-                try await client.bidirectionalStreaming(
-                    request: request,
-                    descriptor: EpochMethod.descriptor,
-                    serializer: EpochCoding(),
-                    deserializer: EpochCoding(),
-                    options: .defaults,
-                    onResponse: onResponse
-                )
-            }
-        )
+        let (client, thread) = (client, SerialThread())
+        let call = DuplexCall(to: "host \(host)", depth: 2, on: thread) { request, onResponse in
+            try await client.bidirectionalStreaming(
+                request: request,
+                descriptor: EpochMethod.descriptor,
+                serializer: EpochCoding(),
+                deserializer: EpochCoding(),
+                options: .defaults,
+                onResponse: onResponse
+            )
+        }
+        return EpochCall(call: call, thread: thread)
     }
 }
