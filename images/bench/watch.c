@@ -4,6 +4,8 @@
 enum {
     /// Between two looks at the clock: what the measured pause can be too long by.
     LOOK_EVERY = 200000,
+    /// The same while the program pauses: it leaves the processors to what is measured meanwhile.
+    LOOK_PAUSED = 20000000,
     /// A gap from which on memory is read: longer than what a busy machine makes, shorter than any hand-off.
     LONG_GAP = 8000000,
 };
@@ -15,6 +17,11 @@ void *watch_clock(void *unused) {
     (void)unused;
     int64_t before = now();
     for (;;) {
+        if (!atomic_load(&running)) {
+            nap(LOOK_PAUSED);
+            before = now();
+            continue;
+        }
         nap(LOOK_EVERY);
         int64_t at = now();
         int64_t gap = at - before;
@@ -54,7 +61,7 @@ void *touch_pages(void *unused) {
     (void)unused;
     unsigned done = 0;
     for (;;) {
-        nap(LOOK_EVERY);
+        nap(atomic_load(&running) ? LOOK_EVERY : LOOK_PAUSED);
         unsigned wanted = atomic_load(&episode);
         if (wanted == done)
             continue;
