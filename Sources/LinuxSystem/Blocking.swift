@@ -7,14 +7,14 @@ package func offload<Value: Sendable>(
     _ body: @escaping @Sendable () throws -> Value
 ) async throws -> Value {
     try await withCheckedThrowingContinuation { continuation in
-        let job = Job { continuation.resume(with: Result(catching: body)) }
-        startThread(job)
+        runOnThread { continuation.resume(with: Result(catching: body)) }
     }
 }
 
 /// Runs work on a thread of its own, which ends with it.
 package func runOnThread(_ body: @escaping @Sendable () -> Void) {
-    startThread(Job(body))
+    // Out of threads: the caller's own thread does the work rather than losing it.
+    if !startThread(body) { body() }
 }
 
 private final class Job: Sendable {
@@ -25,19 +25,17 @@ private final class Job: Sendable {
     }
 }
 
-private func startThread(_ job: Job) {
+/// Starts a thread that ends with its work; false where the system has none left.
+func startThread(_ body: @escaping @Sendable () -> Void) -> Bool {
     var attributes = pthread_attr_t()
     pthread_attr_init(&attributes)
     pthread_attr_setdetachstate(&attributes, Int32(PTHREAD_CREATE_DETACHED))
     var thread = pthread_t()
-    let argument = Unmanaged.passRetained(job).toOpaque()
+    let argument = Unmanaged.passRetained(Job(body)).toOpaque()
     let result = pthread_create(&thread, &attributes, runJob, argument)
     pthread_attr_destroy(&attributes)
-    guard result == 0 else {
-        // Out of threads: the caller's own thread does the work rather than losing it.
-        Unmanaged<Job>.fromOpaque(argument).takeRetainedValue().run()
-        return
-    }
+    if result != 0 { Unmanaged<Job>.fromOpaque(argument).release() }
+    return result == 0
 }
 
 /// The thread's entry; a plain function, because a closure made on the main actor would trap here.

@@ -1,11 +1,10 @@
 import Dispatch
-import Glibc
 import Synchronization
 
 /// A thread for tasks that block now and then: their jobs run on it one after the other.
 ///
 /// A task that prefers it runs there together with all that it awaits, actors and libraries included (SE-0417). A message then
-/// passes through a dozen steps without waking one thread after the other, of which each waits for a processor, and what
+/// passes through its steps without waking one thread after the other, of which each waits for a processor, and what
 /// blocks holds up nothing else. There is a thread while there is something to do, and for a second more.
 package final class SerialThread: TaskExecutor {
     private static let patience = DispatchTimeInterval.seconds(1)
@@ -49,15 +48,7 @@ package final class SerialThread: TaskExecutor {
     }
 
     private func start() {
-        var attributes = pthread_attr_t()
-        pthread_attr_init(&attributes)
-        pthread_attr_setdetachstate(&attributes, Int32(PTHREAD_CREATE_DETACHED))
-        var thread = pthread_t()
-        let argument = Unmanaged.passRetained(self).toOpaque()
-        let result = pthread_create(&thread, &attributes, runJobs, argument)
-        pthread_attr_destroy(&attributes)
-        guard result != 0 else { return }
-        Unmanaged<SerialThread>.fromOpaque(argument).release()
+        guard !startThread({ self.run() }) else { return }
         // Out of threads: the pool does this work rather than losing it.
         let jobs = state.withLock { state in
             defer { state = State() }
@@ -66,7 +57,7 @@ package final class SerialThread: TaskExecutor {
         for job in jobs { globalConcurrentExecutor.enqueue(job) }
     }
 
-    fileprivate func run() {
+    private func run() {
         while true {
             let jobs = state.withLock { state in
                 defer { state.jobs = [] }
@@ -90,11 +81,4 @@ package final class SerialThread: TaskExecutor {
         if !ends { called.wait() }
         return !ends
     }
-}
-
-/// The thread's entry; a plain function, because a closure made on the main actor would trap here.
-private func runJobs(_ argument: UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? {
-    guard let argument else { return nil }
-    Unmanaged<SerialThread>.fromOpaque(argument).takeRetainedValue().run()
-    return nil
 }
