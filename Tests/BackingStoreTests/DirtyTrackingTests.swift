@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 import LinuxSystem
 import Testing
@@ -126,6 +127,43 @@ struct DirtyTrackingTests {
         waitpid(child, &status, 0)
         #expect(status >> 8 == 7)
         #expect(tracker.scan().isEmpty)
+    }
+
+    @Test("What another's userfaultfd protects already is read whole once, as none of it has been seen")
+    func trackedByAnother() throws {
+        let scratch = try ScratchDirectory()
+        let program = try TestPrograms.build("writer", in: scratch)
+        let cgroup = try TestCgroup()
+        let child = try cgroup.spawn([program, "4", "0", "60", scratch.file("result")])
+        defer { cgroup.end(reaping: child) }
+        // It is there, and written; behind the program's own mappings.
+        var found: Mapping?
+        let deadline = ContinuousClock.now + .seconds(10)
+        while found == nil {
+            try #require(ContinuousClock.now < deadline)
+            var scan = try MemoryScan(pid: child)
+            found = try Mapping.all(of: child).first { mapping in
+                var present: [smi_region] = []
+                guard mapping.isPrivate, mapping.inode == 0 else { return false }
+                return (try? scan.present(mapping, into: &present)) != nil && pageCount(present.map(\.pages)) >= 1024
+            }
+        }
+        let range = try #require(found).range
+        let pages = range.lowerBound / 4096..<range.upperBound / 4096
+        // As a child has it that is forked while its parent's pages come in: protected, by what is not its tracker's.
+        let other = try #require(TrackedProcess.injected(into: child))
+        let mode = Int32(SMI_UFFD_WP.rawValue)
+        try #require(smi_uffd_register(other.raw, range.lowerBound, range.upperBound, mode) == 0)
+        var scan = try MemoryScan(pid: child)
+        var ignored: [smi_region] = []
+        try scan.written(range, isAnonymous: true, into: &ignored)
+        let tracker = DirtyTracker()
+        tracker.attach([child])
+        let first = try #require(tracker.scan().first)
+        #expect(pageCount(intersection(first.dirty, [pages])) >= 1024)
+        let second = try #require(tracker.scan().first)
+        #expect(second.isTracked && pageCount(intersection(second.dirty, [pages])) < 16)
+        withExtendedLifetime(other) {}
     }
 
     @Test("Injection does not disturb system calls that wait, ignored SIGTRAP or another user's process")

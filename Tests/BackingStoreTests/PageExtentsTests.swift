@@ -55,6 +55,10 @@ struct PageExtentsTests {
         extents.unmap(0..<4)
         #expect(extents.source(of: 0) == 8)
         #expect(extents.left == [8..<12])
+        // A child hears of what was unmapped in itself only.
+        var child = extents.forked
+        child.unmap(8..<12)
+        #expect(child.left.isEmpty && child.source(of: 0) == 8)
         // The news of one move is one.
         extents.unmap(0..<4)
         #expect(extents.source(of: 0) == nil)

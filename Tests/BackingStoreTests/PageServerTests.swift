@@ -149,6 +149,14 @@ struct PageServerTests {
         server.stop()
     }
 
+    private func keeperProgram(in scratch: ScratchDirectory) throws -> String {
+        let program = scratch.file("smi-pagekeeper")
+        let sources = #filePath.split(separator: "/").dropLast(3).joined(separator: "/")
+        let source = "/\(sources)/Sources/smi-pagekeeper/main.c"
+        try #require(try TestPrograms.run(["/usr/bin/cc", "-O1", "-o", program, source]) == 0)
+        return program
+    }
+
     @Test(
         "A server that dies leaves the process waiting; the next one goes on with what was dropped and moved",
         arguments: 1...3
@@ -156,13 +164,7 @@ struct PageServerTests {
     func takeOver(seed: Int) throws {
         let scratch = try ScratchDirectory()
         let program = try TestPrograms.build("lazy", in: scratch)
-        let keeperProgram = scratch.file("smi-pagekeeper")
-        let sources = #filePath.split(separator: "/").dropLast(3).joined(separator: "/")
-        #expect(
-            try TestPrograms.run([
-                "/usr/bin/cc", "-O1", "-o", keeperProgram, "/\(sources)/Sources/smi-pagekeeper/main.c",
-            ]) == 0
-        )
+        let keeperProgram = try keeperProgram(in: scratch)
         let store = try PageStore.create(at: scratch.file("a.pages"))
         try fill(store, Self.base..<Self.base + 2048)
         let socket = scratch.file("keeper.socket")
@@ -194,5 +196,113 @@ struct PageServerTests {
         print("page-in over \(servers) servers")
         server?.finish(77)
         server?.stop()
+    }
+
+    /// The program `lazy`, with all of its pages, about to fork when it is told to.
+    private struct Forking: Sendable {
+        let server: PageServer
+        let keeper: String
+        let program: pid_t
+        private let input: Descriptor
+        private let output: Descriptor
+
+        init(_ tests: PageServerTests, in scratch: ScratchDirectory) async throws {
+            let executable = try TestPrograms.build("lazy", in: scratch)
+            let store = try PageStore.create(at: scratch.file("a.pages"))
+            try tests.fill(store, PageServerTests.base..<PageServerTests.base + 64)
+            keeper = scratch.file("keeper.socket")
+            server = try PageServer(
+                keeper: PageKeeper.start(executable: tests.keeperProgram(in: scratch), at: keeper).0,
+                sources: { _ in PageSource(store: store) }
+            )
+            let socket = scratch.file("lazy-pages.socket")
+            try server.listen(at: socket)
+            let (told, said) = (try DescriptorPassing.pipe(), try DescriptorPassing.pipe())
+            (input, output) = (told.write, said.read)
+            let pipes = "</proc/\(getpid())/fd/\(told.read.raw) >/proc/\(getpid())/fd/\(said.write.raw)"
+            program = try TestPrograms.spawn([
+                "/bin/sh", "-c", "exec \"$@\" \(pipes)", "sh", executable, socket, "77", "64", "1", "fork",
+            ])
+            #expect(hears("checked\n"))
+            while await server.pagesLeft() != [77: 0] { usleep(1000) }
+        }
+
+        func tell() { write(input.raw, "x", 1) }
+
+        /// Whether the program says something within ten seconds.
+        func hears(_ text: String) -> Bool {
+            var ready = pollfd(fd: output.raw, events: Int16(POLLIN), revents: 0)
+            var bytes = [UInt8](repeating: 0, count: 64)
+            guard poll(&ready, 1, 10_000) == 1 else { return false }
+            return String(decoding: bytes[..<max(0, read(output.raw, &bytes, 64))], as: UTF8.self) == text
+        }
+
+        /// On the server's thread: has the program fork, and waits until the kernel tells of it.
+        func beginFork(_ loop: PageServerLoop) {
+            tell()
+            var event = pollfd(fd: loop.spaces[0].userfault.raw, events: Int16(POLLIN), revents: 0)
+            #expect(poll(&event, 1, 10_000) == 1)
+        }
+    }
+
+    @Test(
+        "A fork while the service ends leaves nobody waiting, and nothing behind",
+        arguments: ["in the same look", "before the look"]
+    )
+    func lastFork(when: String) async throws {
+        let scratch = try ScratchDirectory()
+        let forking = try await Forking(self, in: scratch)
+        let server = forking.server
+        await server.onThread { loop in
+            forking.beginFork(loop)
+            if when == "before the look" { return loop.finish(77) }
+            server.control.enqueue { loop.finish(77) }
+        }
+        #expect(await server.pagesLeft().isEmpty)
+        #expect(try PageKeeper.connect(to: forking.keeper).list().isEmpty)
+        // Nobody answers a fault any more.
+        server.stop()
+        #expect(forking.hears("forked\n"))
+        forking.tell()
+        #expect(exitCode(of: forking.program) == 0)
+    }
+
+    @Test("A child that is forked when all pages are in has them, and page-in does not go on for its sake")
+    func completeFork() async throws {
+        let scratch = try ScratchDirectory()
+        let forking = try await Forking(self, in: scratch)
+        let (spaces, left) = await forking.server.onThread { loop in
+            forking.beginFork(loop)
+            loop.drain(loop.spaces[0])
+            return (loop.spaces.count, loop.pagesLeft())
+        }
+        #expect(spaces == 2)
+        #expect(left == [77: 0])
+        #expect(forking.hears("forked\n"))
+        await forking.server.finishAll()
+        forking.server.stop()
+        forking.tell()
+        #expect(exitCode(of: forking.program) == 0)
+    }
+
+    @Test("What a process shares with a child of its own is not taken for what it has inherited and not written")
+    func forkBeforeConfirming() async throws {
+        let scratch = try ScratchDirectory()
+        let forking = try await Forking(self, in: scratch)
+        let server = forking.server
+        let pages = Self.base + 20..<Self.base + 30
+        await server.onThread { loop in
+            let space = loop.spaces[0]
+            (space.isTracking, space.hostPid, space.unconfirmed) = (true, forking.program, [pages])
+        }
+        forking.tell()
+        #expect(forking.hears("forked\n"))
+        await server.confirmInherited()
+        #expect(await server.onThread { $0.spaces[0].written } == [pages])
+        #expect(await server.onThread { $0.spaces[0].unconfirmed }.isEmpty)
+        forking.tell()
+        #expect(exitCode(of: forking.program) == 0)
+        await server.finishAll()
+        server.stop()
     }
 }

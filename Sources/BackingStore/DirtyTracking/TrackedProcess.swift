@@ -15,6 +15,11 @@ final class TrackedProcess {
     let pid: pid_t
     let startTime: UInt64
     private var uffd: Descriptor?
+    /// The userfaultfd has been through no scan yet.
+    ///
+    /// What can be tracked already is so by another's: page-in's, of a parent that has forked this process. Some of it is
+    /// protected, and has never been read.
+    private var isNew = false
     /// Pages that were found written before this tracker's first scan.
     private var unreported: [Range<UInt64>] = []
     /// One injection a round is enough: a process that cannot be injected now is read whole in this round.
@@ -64,6 +69,7 @@ final class TrackedProcess {
     private func attach() {
         detach()
         uffd = Self.injected(into: pid)
+        isNew = true
     }
 
     /// A new userfaultfd of a running process, with asynchronous write protection and no events.
@@ -114,7 +120,7 @@ final class TrackedProcess {
             budget -= mapping.range.count
             shared[mapping.range] = sharedWritten(mapping.range, &scan)
         }
-        defer { unreported = [] }
+        defer { (unreported, isNew) = ([], false) }
         return ProcessDirty(
             pid: pid,
             startTime: startTime,
@@ -133,7 +139,9 @@ final class TrackedProcess {
         _ scan: inout MemoryScan
     ) -> [Range<UInt64>]? {
         var found: [smi_region] = []
-        if uffd != nil, (try? scan.sharedWritten(range, into: &found)) != nil { return normalized(found.map(\.pages)) }
+        if uffd != nil, !isNew, (try? scan.sharedWritten(range, into: &found)) != nil {
+            return normalized(found.map(\.pages))
+        }
         // Whatever this leaves unprotected is reported in the next round.
         if register(range) { _ = try? scan.sharedWritten(range, into: &found) }
         return nil
@@ -144,14 +152,14 @@ final class TrackedProcess {
         _ scan: inout MemoryScan,
         _ dirty: inout [smi_region]
     ) throws(SyscallError) {
-        if uffd != nil {
+        if uffd != nil, !isNew {
             var found: [smi_region] = []
             if (try? scan.written(mapping.range, isAnonymous: mapping.inode == 0, into: &found)) != nil {
                 dirty += found
                 return
             }
         }
-        // Not registered (new, moved, or of a program started by exec), or changed while it was scanned: register it,
+        // Not registered (new, moved, or of a program started by exec), or by another, or changed while it was scanned: register it,
         // protect it, then take everything that is present, which also covers what the failed scan did not report.
         if register(mapping.range) {
             var ignored: [smi_region] = []

@@ -28,6 +28,24 @@ struct PageExtents: Sendable, Equatable {
         }
     }
 
+    /// What is left for a child that has just been forked: it has what its parent has.
+    ///
+    /// The parent alone will hear of what its moves have left.
+    var forked: PageExtents {
+        var child = self
+        child.left = []
+        return child
+    }
+
+    /// Takes in what a process has done to its memory.
+    mutating func apply(_ change: PageJournal.Change) {
+        switch change {
+        case .removed(let range): remove(range)
+        case .moved(let range, let start): move(range, to: start)
+        case .unmapped(let range): unmap(range)
+        }
+    }
+
     var isEmpty: Bool { extents.isEmpty }
 
     /// Pages left.

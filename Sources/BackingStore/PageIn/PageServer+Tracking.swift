@@ -13,8 +13,8 @@ extension PageServer {
 
     /// Finds out what of inherited memory was written between the fork that it came by and the beginning of tracking.
     ///
-    /// A page that is still shared with CRIU was not: CRIU may end afterwards. Where it cannot be told, all of it counts as
-    /// written. Faults are answered meanwhile.
+    /// A page that is still shared with CRIU was not: CRIU may end afterwards. Where it cannot be told, as the process may
+    /// share it with a child of its own, all of it counts as written. Faults are answered meanwhile.
     package func confirmInherited() async {
         let asked = await onThread { loop in
             loop.spaces.filter { $0.isTracking && !$0.unconfirmed.isEmpty }.map { ($0.id, $0.hostPid, $0.unconfirmed) }
@@ -25,7 +25,10 @@ extension PageServer {
         }
         await onThread { loop in
             for case (let id, let pages, let written?) in found ?? [] {
-                loop.spaces.first { $0.id == id }?.confirm(pages, written: written)
+                guard let space = loop.spaces.first(where: { $0.id == id }) else { continue }
+                // A fork shares pages before it is told of.
+                loop.drain(space)
+                space.confirm(pages, written: space.hasForked ? pages : written)
             }
         }
     }

@@ -73,7 +73,7 @@ final class PageServerLoop: @unchecked Sendable {
 
     fileprivate func run() {
         while !isStopping {
-            for space in wait() { drain(space) }
+            carryOut(wait())
             // What an event delays does not announce itself again.
             for space in spaces where space.isDelayed { space.retryEvents() }
             push()
@@ -88,8 +88,17 @@ final class PageServerLoop: @unchecked Sendable {
         ended.store(true, ordering: .releasing)
     }
 
-    /// Waits for something to do, unless there are pages to push; returns the spaces with faults or events.
-    private func wait() -> [ServedSpace] {
+    /// What is to be done beside answering faults.
+    private struct Calls {
+        var isCommanded = false
+        var isCalled = false
+        var readable: [Connection] = []
+    }
+
+    /// Waits for something to do, unless there are pages to push, and answers faults and events first.
+    ///
+    /// A command may end spaces: a fork that were read of one afterwards would make a space that nobody ends.
+    private func wait() -> Calls {
         if polled.isEmpty {
             polled = [pollfd(fd: control.eventfd.raw, events: Int16(POLLIN), revents: 0)]
             polled.append(pollfd(fd: listening?.raw ?? -1, events: Int16(POLLIN), revents: 0))
@@ -98,21 +107,24 @@ final class PageServerLoop: @unchecked Sendable {
         }
         let isBusy = stopping != nil || spaces.contains { $0.hasWork }
         let patience: Int32 = isBusy ? 0 : spaces.contains { $0.isDelayed } ? 1 : -1
-        guard poll(&polled, nfds_t(polled.count), patience) > 0 else { return [] }
+        guard poll(&polled, nfds_t(polled.count), patience) > 0 else { return Calls() }
         let others = 2 + connections.count
-        let ready = spaces.indices.filter { polled[others + $0].revents != 0 }.map { spaces[$0] }
-        guard polled[..<others].contains(where: { $0.revents != 0 }) else { return ready }
-        let readable = connections.enumerated().filter { polled[2 + $0.offset].revents != 0 }.map(\.element)
-        let (isCommanded, isCalled) = (polled[0].revents != 0, polled[1].revents != 0)
-        isUnsettled = true
-        polled = []
-        if isCommanded { control.run() }
-        if isCalled { accept() }
-        for connection in readable { receive(connection) }
-        return ready
+        var calls = Calls(isCommanded: polled[0].revents != 0, isCalled: polled[1].revents != 0)
+        calls.readable = connections.enumerated().filter { polled[2 + $0.offset].revents != 0 }.map(\.element)
+        for space in spaces.indices.filter({ polled[others + $0].revents != 0 }).map({ spaces[$0] }) { drain(space) }
+        return calls
     }
 
-    private func drain(_ space: ServedSpace) {
+    private func carryOut(_ calls: Calls) {
+        guard calls.isCommanded || calls.isCalled || !calls.readable.isEmpty else { return }
+        isUnsettled = true
+        polled = []
+        if calls.isCommanded { control.run() }
+        if calls.isCalled { accept() }
+        for connection in calls.readable { receive(connection) }
+    }
+
+    func drain(_ space: ServedSpace) {
         isUnsettled = true
         do {
             let faults = try space.drainEvents { parent, userfault in try self.adopt(childOf: parent, userfault) }
@@ -231,8 +243,8 @@ final class PageServerLoop: @unchecked Sendable {
         let journal = try parent.journal.copy()
         // The parent alone will hear of what its moves have left.
         for range in parent.extents.left { journal.note(.unmapped(range)) }
-        let extents = PageExtents(pages: parent.source.pages)
-        let child = try add(parent.pid, userfault, parent.source, journal, extents, isForked: true)
+        parent.hasForked = true
+        let child = try add(parent.pid, userfault, parent.source, journal, parent.extents.forked, isForked: true)
         child.isRestored = parent.isRestored
     }
 
@@ -250,7 +262,8 @@ final class PageServerLoop: @unchecked Sendable {
                         cause: "the page server before this one died while the process changed its memory"
                     )
                 }
-                let extents = PageExtents(pages: source.pages)
+                var extents = PageExtents(pages: source.pages)
+                for change in journal.changes { extents.apply(change) }
                 let space = ServedSpace(
                     id: entry.id,
                     pid: entry.pid,

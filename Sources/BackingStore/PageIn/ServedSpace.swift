@@ -39,6 +39,8 @@ final class ServedSpace {
     private(set) var inheritedPages = 0
     /// Those of which it is not known yet that they are as in the backing file, sorted.
     var unconfirmed: [Range<UInt64>] = []
+    /// The process has made a child, which shares its pages: what nobody else has mapped is not what it has written.
+    var hasForked = false
     /// The process on this host, once it is tracked.
     var hostPid: pid_t = 0
     /// Pages found written so far, where writes are tracked.
@@ -70,7 +72,6 @@ final class ServedSpace {
         self.journal = journal
         self.extents = extents
         hot = source.hot[...]
-        for change in journal.changes { apply(change) }
     }
 
     deinit {
@@ -86,14 +87,6 @@ final class ServedSpace {
     /// Late pages that have come, last one first, and how many have been seen to come.
     private var fresh: [UInt64] = []
     private var arrivals = 0
-
-    private func apply(_ change: PageJournal.Change) {
-        switch change {
-        case .removed(let range): extents.remove(range)
-        case .moved(let range, let start): extents.move(range, to: start)
-        case .unmapped(let range): extents.unmap(range)
-        }
-    }
 
     /// Has every waiting thread fault again: the server before this one may have read a fault and not answered it.
     func wakeAll() {
@@ -156,7 +149,7 @@ final class ServedSpace {
 
     private func note(_ change: PageJournal.Change) {
         journal.note(change)
-        apply(change)
+        extents.apply(change)
     }
 
     /// Answers a fault: from the backing file, with zeros where it has no such page, later where it is still to come.

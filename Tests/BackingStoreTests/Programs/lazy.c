@@ -4,7 +4,8 @@
 // checks slowly, so that the server can die meanwhile; "track" asks for asynchronous write protection too and, after
 // checking everything, writes 20 pages and waits for a byte; "restless" asks for it too, has four mappings more, and
 // writes and drops pages everywhere and forks until it is killed; "moving" also moves pages about. "sweep" is as
-// "track", but writes every page once, one each 20 µs. 0: all was right.
+// "track", but writes every page once, one each 20 µs. "fork" drops 16 pages after checking everything and, at a byte,
+// forks a child that checks all and waits for another byte. 0: all was right.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -244,6 +245,26 @@ static void sweep(uint64_t first, uint64_t pages) {
     }
 }
 
+// Said by the parent: "checked"; by the child: "forked".
+static int fork_when_told(uint64_t first, uint64_t pages) {
+    char go;
+    madvise((void *)(first * PAGE), 16 * PAGE, MADV_DONTNEED);
+    printf("checked\n"), fflush(stdout);
+    if (read(0, &go, 1) != 1)
+        return 41;
+    pid_t child = fork();
+    if (child == 0) {
+        for (uint64_t i = 0; i < pages; i++)
+            if (!right((uint64_t *)((first + i) * PAGE), i < 16 ? 0 : first + i))
+                _exit(1);
+        printf("forked\n"), fflush(stdout);
+        _exit(read(0, &go, 1) != 1);
+    }
+    int status = 1;
+    waitpid(child, &status, 0);
+    return status != 0 ? 43 : 0;
+}
+
 int main(int argc, char **argv) {
     if (argc < 6)
         return 2;
@@ -287,6 +308,8 @@ int main(int argc, char **argv) {
         if (strcmp(argv[5], "wait") == 0)
             usleep(500);
     }
+    if (strcmp(argv[5], "fork") == 0)
+        return fork_when_told(first, pages);
     if (track) {
         printf("checked\n"), fflush(stdout);
         char go;
