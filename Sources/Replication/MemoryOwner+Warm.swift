@@ -39,12 +39,13 @@ extension MemoryOwner {
             var rounds = Rounds(host: host)
             var round = try await made(.cold(isFirst: true), &rounds)
             while round.owedPages > 0 { round = try await made(.cold(isFirst: false), &rounds) }
-            let mode = try await choose(&rounds)
+            var mode = try await choose(&rounds)
             try await ready()
-            switch mode {
-            case .postcopy: break
-            case .precopy: try await converge(&rounds)
-            case .throttle(let share):
+            if mode == .precopy {
+                let left = try await converge(&rounds)
+                mode = mode.reconsidered(left: left, needsWholeCopy: around.needsWholeCopy)
+            }
+            if case .throttle(let share) = mode {
                 do {
                     try await slowDown(to: share, slow, &rounds)
                 } catch {
@@ -95,20 +96,25 @@ extension MemoryOwner {
     }
 
     /// Rounds until what is left fits, or does not get less any more; returns what is left, seconds.
-    @discardableResult
     private func converge(_ rounds: inout Rounds) async throws -> Double {
         var last = Double.infinity
+        var deferred = Int.max
         var count = 0
         while count < Self.mostRounds {
             let started = ContinuousClock.now
             let round = try await made(.last, &rounds)
-            if round.deferredPages > 0 { continue }
+            // Where there is more than a round takes, others follow as long as a good part of each is not new again: a
+            // program that forks makes more than any round takes.
+            if round.deferredPages > 0, round.deferredPages <= deferred - round.flushedPages / 4 {
+                deferred = round.deferredPages
+                continue
+            }
             count += 1
             // What a program writes while a round is made and sent is the next round's work.
             let elapsed = seconds(ContinuousClock.now - started)
             let rate = await around.rates.rate(to: rounds.host)
             let perPage = round.residual.wireBytesPerPage / rate + Self.secondsPerPage
-            let left = round.residual.pagesPerSecond * elapsed * perPage
+            let left = (round.residual.pagesPerSecond * elapsed + Double(round.deferredPages)) * perPage
             if left <= Self.goal || left > last * 0.7 { return left }
             last = left
         }

@@ -108,7 +108,13 @@ struct FlushPolicyTests {
             return
         }
         #expect(share * 5000 * 4100 <= link / 2 + 1)
-        #expect(CutMode.furtherShare(left: CutMode.budget * 2) == 0.25)
+        // What was expected to fit and does not.
+        let left = CutMode.budget * 2
+        #expect(CutMode.precopy.reconsidered(left: CutMode.budget, needsWholeCopy: false) == .precopy)
+        #expect(CutMode.precopy.reconsidered(left: left, needsWholeCopy: false) == .postcopy)
+        #expect(CutMode.precopy.reconsidered(left: left, needsWholeCopy: true) == .throttle(0.25))
+        #expect(CutMode.postcopy.reconsidered(left: left, needsWholeCopy: true) == .postcopy)
+        #expect(CutMode.furtherShare(left: left) == 0.25)
         #expect(CutMode.furtherShare(left: .infinity) == 0.1)
     }
 

@@ -189,6 +189,25 @@ struct MemoryOwnerTests {
         }
     }
 
+    @Test("do not wait for the end of a program's forks, which are more than any round takes: the rest follows the cut")
+    func forks() async throws {
+        // 45 MB for each child, of which a round takes 32.
+        let script = """
+            x=$(head -c 15000000 /dev/urandom | od -An -x); : > $1/ready
+            while :; do (sleep 0.5; :) & sleep 0.05; done
+            """
+        try await OwnedProgram.with({ ["/bin/sh", "-c", script, "sh", $0] }, withChildren: true) { setting in
+            try await setting.owner.add("one", over: LocalLink(setting.replica("one")))
+            let warming = Task { try await setting.owner.warm("one") }
+            let alarm = Task {
+                try await Task.sleep(for: .seconds(60))
+                warming.cancel()
+            }
+            #expect(try await warming.value.mode == .postcopy)
+            alarm.cancel()
+        }
+    }
+
     @Test("make no epoch while it is not known which host goes on, and go on where it is this one")
     func leaving() async throws {
         try await with { setting in

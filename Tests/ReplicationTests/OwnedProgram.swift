@@ -15,8 +15,11 @@ struct OwnedProgram: Sendable {
     let owner: MemoryOwner
 
     /// Starts what `arguments` gives for a directory, waits until it has made the file `ready` there, and ends it after `body`.
+    ///
+    /// `withChildren`: the owner's processes are its children, too.
     static func with(
         _ arguments: (_ directory: String) throws -> [String],
+        withChildren: Bool = false,
         _ body: (OwnedProgram) async throws -> Void
     ) async throws {
         let directory = "/tmp/smirun-replication-\(getpid())-\(UInt32.random(in: 0 ... .max))"
@@ -34,7 +37,7 @@ struct OwnedProgram: Sendable {
                 user: "alice",
                 generation: { 1 },
                 image: "none",
-                processes: { [process] },
+                processes: { [process] + (withChildren ? children(of: process) : []) },
                 rates: LinkRates(),
                 priority: LinkPriority(),
                 logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
@@ -49,6 +52,12 @@ struct OwnedProgram: Sendable {
         try await body(OwnedProgram(directory: directory, process: process, owner: owner))
         await owner.close()
         await owner.endTracking()
+    }
+
+    private static func children(of process: FlushedProcess) -> [FlushedProcess] {
+        let path = "/proc/\(process.hostPid)/task/\(process.hostPid)/children"
+        let pids = ((try? FileContents.string(of: path)) ?? "").split(separator: " ").compactMap { pid_t($0) }
+        return pids.map { FlushedProcess(hostPid: $0, inner: $0) }
     }
 
     /// Stops it, and waits until it stands still.

@@ -69,6 +69,12 @@ package enum CutMode: Sendable, Equatable {
         return .throttle(max(0.01, min(1, bandwidth / 2 / max(written, 1))))
     }
 
+    /// What to do where so many seconds are left after rounds that should have brought a `precopy` within the budget.
+    package func reconsidered(left: Double, needsWholeCopy: Bool) -> CutMode {
+        guard self == .precopy, left > Self.budget else { return self }
+        return needsWholeCopy ? .throttle(Self.furtherShare(left: left)) : .postcopy
+    }
+
     /// The share of its speed that a program, slowed already, is slowed to where so many seconds are still left.
     ///
     /// Half of what would fit, as what is left varies; never less than a tenth at once.
