@@ -93,10 +93,11 @@ package actor MemoryOwner {
 
     /// Takes up the replica on a host, if it is not yet.
     ///
-    /// A replica serves one stream: who asks while one is being opened gets that one, or else tries again.
+    /// A replica serves one stream: who asks while one is being opened gets that one, or else tries again. While the SMI
+    /// leaves for a host, nothing is opened to it: what the cut has left is asked for and comes over the cut's stream.
     package func connect(_ host: String, _ open: @escaping @Sendable () async throws -> any EpochLink) async throws {
         while let task = connecting[host] { _ = await task.result }
-        guard subscribers[host] == nil else { return }
+        guard subscribers[host] == nil, !isLeaving || host != destination else { return }
         let task = Task {
             // Before the task ends, or who waits for it would find it again.
             defer { connecting[host] = nil }

@@ -227,6 +227,10 @@ struct MemoryOwnerTests {
             #expect(replica.epoch == cut.epoch)
             try expectEqual(setting, replica)
             #expect(try await setting.owner.round()?.epoch == nil)
+            // Late pages would come over this stream; another, as the keeping of replicas opens them, would take its place.
+            #expect(await setting.owner.takeLink("one") != nil)
+            try await setting.owner.connect("one") { throw ReplicaError(cause: "a second stream", remedy: "none") }
+            #expect(await setting.owner.connected.isEmpty)
             kill(process.hostPid, SIGCONT)
             await setting.owner.stays(isReplica: true)
             try await setting.owner.add("one", over: LocalLink(replica))
