@@ -10,11 +10,22 @@ struct MemoryMoveTests {
 
     @Test("is right in every page, in threads and children, while maps come, move, shrink and go, over 100 hand-offs")
     func checker() async throws {
+        try await check(moves: Self.moves, "4")
+    }
+
+    @Test(
+        "is right in children that are forked all the time, a moment before the freeze, while pages come in and as that ends"
+    )
+    func forking() async throws {
+        try await check(moves: Self.moves / 4, "4 3")
+    }
+
+    private func check(moves: Int, _ arguments: String) async throws {
         try await ClusterFixture.with { cluster in
             let smirun = cluster.smirun
-            try await start(cluster)
+            try await start(cluster, argument: arguments)
             var reached = 0
-            for move in 0..<Self.moves {
+            for move in 0..<moves {
                 let from = try await smirun.host(of: "alice")
                 let to = try #require(cluster.hosts.first { $0 != from })
                 let report = try await smirun.handOff("alice", to: to)

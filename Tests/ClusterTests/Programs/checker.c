@@ -1,8 +1,8 @@
 // Memory that checks itself: threads map, write, move, shrink, drop and fork, and know of every page what must be in
 // it.
 //
-// checker THREADS FILE: writes "STEPS ERRORS" into FILE, by renaming, every 20 ms; what was wrong is told in
-// FILE.wrong.
+// checker THREADS [CHILDREN] FILE: writes "STEPS ERRORS" into FILE, by renaming, every 20 ms; what was wrong is told in
+// FILE.wrong. Each thread has one child at times, or, where CHILDREN says so, as many as that at most times.
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <signal.h>
@@ -13,12 +13,14 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <ucontext.h>
 #include <unistd.h>
 
 #define PAGE 4096ul
 #define REGIONS 12
 #define MOST_PAGES 192
+#define MOST_CHILDREN 8
 
 // What each page of a region holds: version 0 is zeros, any other is words that depend on thread, region and place.
 struct region {
@@ -31,10 +33,20 @@ struct worker {
     uint64_t state;
     uint64_t names;
     struct region regions[REGIONS];
+    pid_t children[MOST_CHILDREN];
 };
 
 static atomic_ulong steps, errors;
 static char story[256];
+static int most_children = 1;
+// Milliseconds at which this process was forked by a thread.
+static long forked;
+
+static long now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_REALTIME, &time);
+    return time.tv_sec * 1000 + time.tv_nsec / 1000000;
+}
 
 static uint64_t mix(uint64_t x) {
     x ^= x >> 33;
@@ -73,10 +85,13 @@ static void tell(const struct region *r, size_t page, size_t i, const char *who)
     FILE *file = fopen(story, "ae");
     if (file == NULL)
         return;
-    fprintf(
-        file, "%s %d, step %lu: page %zu of %zu at %p, word %zu is %llx, of version %ld and not %u; the last of %ld\n",
-        who, getpid(), atomic_load(&steps), page, r->pages, (void *)r->start, i,
-        (unsigned long long)r->start[page * PAGE / 8 + i], found(r, page, i), r->version[page], found(r, page, 511));
+    fprintf(file,
+            "%s %d at %ld, forked at %ld, step %lu: page %zu of %zu at %p, word %zu is %llx, of version %ld and not "
+            "%u; the "
+            "last of %ld\n",
+            who, getpid(), now(), forked, atomic_load(&steps), page, r->pages, (void *)r->start, i,
+            (unsigned long long)r->start[page * PAGE / 8 + i], found(r, page, i), r->version[page],
+            found(r, page, 511));
     fclose(file);
 }
 
@@ -103,6 +118,11 @@ static void map_region(struct worker *w, struct region *r) {
         fill(r, page);
 }
 
+static void map_anew(struct worker *w, struct region *r) {
+    munmap(r->start, r->pages * PAGE);
+    map_region(w, r);
+}
+
 static void resize(struct worker *w, struct region *r) {
     size_t pages = 1 + pick(w, MOST_PAGES);
     // Something in the way above makes growing a move.
@@ -122,11 +142,36 @@ static void drop(struct worker *w, struct region *r) {
     memset(r->version + first, 0, count * sizeof(*r->version));
 }
 
+// Forgets children that have ended, and tells of those that found something wrong. Returns a free place, -1 if none.
+static int reap(struct worker *w) {
+    int place = -1;
+    for (int i = 0; i < most_children; i++) {
+        int status = 0;
+        if (w->children[i] > 0 && waitpid(w->children[i], &status, WNOHANG) == 0)
+            continue;
+        if (status != 0) {
+            FILE *file = fopen(story, "ae");
+            if (file != NULL) {
+                fprintf(file, "child %d ended with %x\n", w->children[i], status);
+                fclose(file);
+            }
+            atomic_fetch_add(&errors, 1);
+        }
+        w->children[i] = 0;
+        place = i;
+    }
+    return place;
+}
+
 // A child sees what its parent had, writes to its own copy and sees that too.
 static void fork_child(struct worker *w) {
-    pid_t child = fork();
+    int place = reap(w);
+    if (place < 0)
+        return;
+    pid_t child = w->children[place] = fork();
     if (child == 0) {
         unsigned long bad = 0;
+        forked = now();
         for (int round = 0; round < 20; round++) {
             for (int i = 0; i < REGIONS; i++) {
                 bad += wrong(&w->regions[i], "child");
@@ -136,15 +181,8 @@ static void fork_child(struct worker *w) {
         }
         _exit(bad != 0);
     }
-    int status;
-    if (child < 0 || waitpid(child, &status, 0) != child || status != 0) {
-        FILE *file = fopen(story, "ae");
-        if (file != NULL) {
-            fprintf(file, "child %d ended with %x\n", child, status);
-            fclose(file);
-        }
+    if (child < 0)
         atomic_fetch_add(&errors, 1);
-    }
 }
 
 static void *work(void *argument) {
@@ -154,17 +192,16 @@ static void *work(void *argument) {
     for (;;) {
         struct region *r = &w->regions[pick(w, REGIONS)];
         uint64_t what = pick(w, 1000);
-        if (what < 930)
-            fill(r, pick(w, r->pages));
-        else if (what < 960)
-            drop(w, r);
-        else if (what < 980)
-            resize(w, r);
-        else if (what < 998) {
-            munmap(r->start, r->pages * PAGE);
-            map_region(w, r);
-        } else
+        if (what < (most_children > 1 ? 15 : 2))
             fork_child(w);
+        else if (what < 20)
+            map_anew(w, r);
+        else if (what < 40)
+            resize(w, r);
+        else if (what < 70)
+            drop(w, r);
+        else
+            fill(r, pick(w, r->pages));
         if (what % 16 == 0)
             atomic_fetch_add(&errors, wrong(r, "thread"));
         atomic_fetch_add(&steps, 1);
@@ -186,13 +223,18 @@ static void last_words(int signal, siginfo_t *info, void *context) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 3)
+    if (argc < 3)
+        return 2;
+    const char *output = argv[argc - 1];
+    if (argc > 3)
+        most_children = atoi(argv[2]);
+    if (most_children < 1 || most_children > MOST_CHILDREN)
         return 2;
     struct sigaction words = {.sa_sigaction = last_words, .sa_flags = SA_SIGINFO};
     int signals[] = {SIGSEGV, SIGBUS, SIGABRT, SIGILL, SIGFPE, SIGTRAP, SIGSYS};
     for (size_t i = 0; i < sizeof(signals) / sizeof(*signals); i++)
         sigaction(signals[i], &words, NULL);
-    snprintf(story, sizeof(story), "%s.wrong", argv[2]);
+    snprintf(story, sizeof(story), "%s.wrong", output);
     int threads = atoi(argv[1]);
     struct worker *workers = calloc((size_t)threads, sizeof(*workers));
     for (int i = 0; i < threads; i++) {
@@ -203,13 +245,13 @@ int main(int argc, char **argv) {
             return 1;
     }
     char fresh[256];
-    snprintf(fresh, sizeof(fresh), "%s.new", argv[2]);
+    snprintf(fresh, sizeof(fresh), "%s.new", output);
     for (;;) {
         FILE *file = fopen(fresh, "we");
         if (file != NULL) {
             fprintf(file, "%lu %lu\n", atomic_load(&steps), atomic_load(&errors));
             fclose(file);
-            rename(fresh, argv[2]);
+            rename(fresh, output);
         }
         usleep(20000);
     }
