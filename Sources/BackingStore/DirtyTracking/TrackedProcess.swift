@@ -159,8 +159,9 @@ final class TrackedProcess {
                 return
             }
         }
-        // Not registered (new, moved, or of a program started by exec), or by another, or changed while it was scanned: register it,
-        // protect it, then take everything that is present, which also covers what the failed scan did not report.
+        // Not registered (new, moved, or of a program started by exec), or by another, or changed while it was scanned:
+        // register it, protect it, then take everything that is present, which also covers what the failed scan did not
+        // report.
         if register(mapping.range) {
             var ignored: [smi_region] = []
             if (try? scan.written(mapping.range, isAnonymous: mapping.inode == 0, into: &ignored)) == nil {
