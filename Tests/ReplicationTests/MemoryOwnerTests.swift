@@ -203,8 +203,8 @@ struct MemoryOwnerTests {
                 try await Task.sleep(for: .seconds(60))
                 warming.cancel()
             }
+            defer { alarm.cancel() }
             #expect(try await warming.value.mode == .postcopy)
-            alarm.cancel()
         }
     }
 
