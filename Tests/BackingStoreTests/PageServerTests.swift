@@ -224,7 +224,11 @@ struct PageServerTests {
                 "/bin/sh", "-c", "exec \"$@\" \(pipes)", "sh", executable, socket, "77", "64", "1", "fork",
             ])
             #expect(hears("checked\n"))
-            while await server.pagesLeft() != [77: 0] { usleep(1000) }
+            let deadline = ContinuousClock.now + .seconds(30)
+            while await server.pagesLeft() != [77: 0], ContinuousClock.now < deadline {
+                try await Task.sleep(for: .milliseconds(1))
+            }
+            #expect(await server.pagesLeft() == [77: 0])
         }
 
         func tell() { write(input.raw, "x", 1) }
